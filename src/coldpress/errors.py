@@ -1,0 +1,37 @@
+"""What can go wrong on the user's side; every message names the thing, its value, what is allowed and what to do."""
+
+
+class ColdpressError(Exception):
+    """Base of all errors that coldpress raises on purpose."""
+
+
+class TaskError(ColdpressError):
+    """The model, the data or the metric of a task cannot be used as given."""
+
+
+class SpaceError(ColdpressError):
+    """Nothing can be decided in this model, or a name given by the user is not in it."""
+
+
+class BudgetError(ColdpressError):
+    """A budget is malformed, or no plan can meet it."""
+
+
+class PlanError(ColdpressError):
+    """A plan does not fit the model or the space it is used with."""
+
+
+class SurgeryError(ColdpressError):
+    """A plan could not be carried out on a model."""
+
+
+class ExportError(ColdpressError):
+    """A model could not be exported to, or checked on, the runtime."""
+
+
+class ArtifactError(ColdpressError):
+    """An artifact folder is missing, damaged or cannot be written."""
+
+
+class CheckpointError(ColdpressError):
+    """A weights file is missing, truncated, pickled or does not fit the model."""

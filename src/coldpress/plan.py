@@ -1,0 +1,288 @@
+"""The words everything else speaks: layer shapes, units and their options, the space they span, and a plan.
+
+Nothing here knows of torch: a space and a plan are plain data, readable as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from coldpress.errors import PlanError
+
+UnitKind = Literal["width", "rank", "bits", "depth"]
+Method = Literal["dense", "svd", "spatial", "tucker"]
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One convolution or linear layer as the runtime sees it, with its factorisation and its bits.
+
+    Attributes:
+        kind: "conv" or "linear".
+        in_channels, out_channels: widths (features for a linear).
+        kernel, stride, padding, dilation: ``(height, width)`` pairs; unused by a linear.
+        groups: convolution groups.
+        input_size: spatial size of the input for one sample; for a linear ``(positions, 1)``.
+        bias: whether the layer adds a bias.
+        method: "dense", or the factorisation: "svd" (k x k to r, then 1 x 1; for a linear in to r to out),
+            "spatial" (k x 1 to r, then 1 x k), "tucker" (1 x 1 to r0, k x k to r1, 1 x 1 to out).
+        rank: ``()`` for dense, ``(r,)`` for svd and spatial, ``(r0, r1)`` for tucker.
+        bits: 32 (fp32) or 8 (static int8).
+    """
+
+    kind: Literal["conv", "linear"]
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    input_size: tuple[int, int] = (1, 1)
+    bias: bool = True
+    method: Method = "dense"
+    rank: tuple[int, ...] = ()
+    bits: int = 32
+
+    def factors(self) -> tuple[LayerShape, ...]:
+        """The dense layers that this layer runs as: itself when dense, else two or three."""
+        if self.method == "dense":
+            return (self,)
+        plain = replace(self, method="dense", rank=())
+        if self.kind == "linear":
+            r = self.rank[0]
+            return (replace(plain, out_channels=r, bias=False), replace(plain, in_channels=r))
+        one: dict[str, Any] = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+        (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation
+        if self.method == "svd":
+            first = replace(plain, out_channels=self.rank[0], bias=False)
+            return (first, replace(plain, in_channels=self.rank[0], input_size=first.output_size, **one))
+        if self.method == "spatial":
+            first = replace(
+                plain,
+                out_channels=self.rank[0],
+                bias=False,
+                kernel=(kh, 1),
+                stride=(sh, 1),
+                padding=(ph, 0),
+                dilation=(dh, 1),
+            )
+            second = replace(
+                plain,
+                in_channels=self.rank[0],
+                input_size=first.output_size,
+                kernel=(1, kw),
+                stride=(1, sw),
+                padding=(0, pw),
+                dilation=(1, dw),
+            )
+            return (first, second)
+        r0, r1 = self.rank
+        first = replace(plain, out_channels=r0, bias=False, **one)
+        core = replace(plain, in_channels=r0, out_channels=r1, bias=False)
+        return (first, core, replace(plain, in_channels=r1, input_size=core.output_size, **one))
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Spatial size of the output for one sample."""
+        if self.kind == "linear":
+            return self.input_size
+        sizes = zip(self.input_size, self.kernel, self.stride, self.padding, self.dilation)
+        h, w = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
+        return (h, w)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, biases not counted."""
+        if self.method != "dense":
+            return sum(part.weights for part in self.factors())
+        return self.out_channels * self.in_channels // self.groups * math.prod(self.kernel)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return self.weights + (self.out_channels if self.bias else 0)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one sample."""
+        return sum(part.weights * math.prod(part.output_size) for part in self.factors())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the stored tensors: fp32, or int8 weights with a scale and a zero point a channel and int32 biases."""
+        if self.bits == 32:
+            return 4 * self.parameters
+        outputs = sum(part.out_channels for part in self.factors())
+        return self.weights + 5 * outputs + (4 * self.out_channels if self.bias else 0)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to treat a unit; which fields count depends on the unit's kind.
+
+    Attributes:
+        label: unique within the unit; "keep" leaves the unit as it is and always comes first.
+        channels: channels kept (width).
+        method, rank: factorisation (rank).
+        bits: 32 or 8 (bits).
+        drop: the block is removed (depth).
+    """
+
+    label: str
+    channels: int | None = None
+    method: Method = "dense"
+    rank: tuple[int, ...] = ()
+    bits: int = 32
+    drop: bool = False
+
+
+KEEP = "keep"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One place in the model where something can be decided. ``options[0]`` leaves it as it is."""
+
+    name: str
+    kind: UnitKind
+    target: str
+    options: tuple[Option, ...]
+
+    def index(self, label: str) -> int:
+        """Position of the option called ``label``. Raises PlanError if there is none."""
+        for i, option in enumerate(self.options):
+            if option.label == label:
+                return i
+        allowed = ", ".join(option.label for option in self.options)
+        raise PlanError(f"unit {self.name!r} has no option {label!r}; it has: {allowed}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Part of a layer's input width that a width unit governs: ``repeat`` inputs for each of the unit's channels."""
+
+    unit: int
+    channels: int
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer of the model and the units (by index, or None) that decide its shape.
+
+    ``sources`` are the width units of its input; ``fixed_inputs`` counts the inputs that no unit governs. Where
+    ``depthwise`` is set, inputs, outputs and groups shrink together with ``output``.
+    """
+
+    name: str
+    shape: LayerShape
+    sources: tuple[Source, ...] = ()
+    output: Source | None = None
+    rank: int | None = None
+    bits: int | None = None
+    depth: int | None = None
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Indices of all units that this layer's cost depends on, sorted, each once."""
+        found = {source.unit for source in self.sources}
+        found |= {self.output.unit} if self.output else set()
+        found |= {i for i in (self.rank, self.bits, self.depth) if i is not None}
+        return tuple(sorted(found))
+
+    def configured(self, options: Mapping[int, Option]) -> LayerShape | None:
+        """The layer's shape under the options chosen (unit index to Option); None when its block is dropped."""
+        shape = self.shape
+        if self.depth is not None and options[self.depth].drop:
+            return None
+        inputs, outputs = shape.in_channels, shape.out_channels
+        for source in self.sources:
+            kept = options[source.unit].channels
+            inputs -= source.repeat * (source.channels - kept) if kept is not None else 0
+        if self.output is not None:
+            kept = options[self.output.unit].channels
+            outputs -= self.output.repeat * (self.output.channels - kept) if kept is not None else 0
+        groups = shape.groups
+        if groups > 1:
+            groups = groups * inputs // shape.in_channels
+        chosen: dict[str, Any] = {}
+        if self.rank is not None and options[self.rank].method != "dense":
+            chosen |= {"method": options[self.rank].method, "rank": options[self.rank].rank}
+        if self.bits is not None:
+            chosen |= {"bits": options[self.bits].bits}
+        return replace(shape, in_channels=inputs, out_channels=outputs, groups=groups, **chosen)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All units of a model with their options, and the layers whose cost they decide.
+
+    ``refused`` names what was looked at and is not offered, with the reason.
+    """
+
+    units: tuple[Unit, ...]
+    sites: tuple[Site, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of options of each unit."""
+        return tuple(len(unit.options) for unit in self.units)
+
+    def unit(self, name: str) -> Unit:
+        """The unit called ``name``. Raises PlanError if there is none."""
+        for unit in self.units:
+            if unit.name == name:
+                return unit
+        raise PlanError(f"no unit is called {name!r}")
+
+    def options(self, choice: Mapping[str, str]) -> dict[int, Option]:
+        """The chosen Option of every unit, by unit index; units not named keep."""
+        return {i: unit.options[unit.index(choice.get(unit.name, KEEP))] for i, unit in enumerate(self.units)}
+
+    def configured(self, choice: Mapping[str, str]) -> Iterator[tuple[Site, LayerShape | None]]:
+        """Every layer with its shape under ``choice`` (None: dropped)."""
+        options = self.options(choice)
+        for site in self.sites:
+            yield site, site.configured(options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The chosen option of every unit: all that is needed to redo the surgery.
+
+    Attributes:
+        choices: unit name to option label; a unit that is not named keeps.
+        kept: width unit name to the channels that stay, in ascending order.
+        structure: module name to its new form, filled in by surgery; enough to rebuild the network on a fresh
+            instance without data.
+    """
+
+    choices: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    structure: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The plan as indented JSON; ``Plan.from_json`` reads it back."""
+        data = asdict(self)
+        data["kept"] = {name: list(kept) for name, kept in self.kept.items()}
+        return json.dumps({"coldpress_plan": 1, **data}, indent=1, sort_keys=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read a plan. Raises PlanError when the text is not one."""
+        try:
+            data = json.loads(text)
+            version, choices = data["coldpress_plan"], dict(data["choices"])
+            kept = {name: tuple(int(i) for i in rows) for name, rows in data.get("kept", {}).items()}
+            structure = dict(data.get("structure", {}))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"this is not a coldpress plan: {error!r}") from error
+        if version != 1:
+            raise PlanError(f"plan format {version!r} is unknown; this version reads format 1")
+        return cls(choices, kept, structure)
