@@ -1,0 +1,227 @@
+"""PyTorch to ONNX: one file, any batch size, checked against PyTorch before it is believed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from coldpress.errors import ExportError
+from coldpress.runtime.sessions import run, session
+
+log = logging.getLogger("coldpress.runtime")
+
+OPSET = 18
+TOLERANCE = 1e-4
+LAYERS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+
+
+def export(
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    path: str | Path,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Path:
+    """Write ``model`` as one ONNX file whose first dimension is free, and prove that it computes the same.
+
+    Layers are named as their modules are ("layer1.0.conv1"). The model's mode and device are as before afterwards.
+
+    Args:
+        model: returns a tensor, or a tuple of tensors.
+        example_inputs: each ``(batch, ...)``; any batch size, 1 included.
+        path: the file to write; written beside and renamed.
+        input_names: one for each input; by default "input", or "input", "input_1", ...
+        output_names: one for each output; by default "logits", "output_1", ...
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: the model cannot be exported, or the file's outputs differ from PyTorch's by more than 1e-4 of
+            their largest magnitude.
+    """
+    path = Path(path)
+    if not example_inputs:
+        raise ExportError("example_inputs is empty; give one tensor for each input of the model, e.g. one batch")
+    with _evaluating(model), torch.no_grad():
+        inputs = tuple(_batch(value.detach().cpu(), 2) for value in example_inputs)
+        outputs = _outputs(model, inputs)
+        names_in = list(input_names or _names("input", "input", len(inputs)))
+        names_out = list(output_names or _names("logits", "output", len(outputs)))
+        written = _convert(model, inputs, names_in, names_out)
+        _tidy(written)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_bytes(written.SerializeToString())
+            _check(model, inputs, beside)
+            beside.replace(path)
+        except OSError as error:
+            raise ExportError(f"cannot write {path}: {error}; choose another folder or free some space") from error
+        finally:
+            beside.unlink(missing_ok=True)
+    return path
+
+
+def file_bytes(path: str | Path) -> int:
+    """Size of the file, weights included."""
+    return Path(path).stat().st_size
+
+
+def weight_nodes(model: onnx.ModelProto | str | Path, module_names: Sequence[str]) -> dict[str, str]:
+    """The node that carries each module's weight: module name to node name, for those found.
+
+    Works by the weight's name ("fc.weight"), else by the node's name as ``export`` sets it.
+    """
+    graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(str(model))).graph
+    by_module: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type not in LAYERS:
+            continue
+        for name in (*(value.removesuffix(".weight") for value in node.input[1:2]), node.name.partition("#")[0]):
+            by_module.setdefault(name, node.name)
+    return {name: by_module[name] for name in module_names if name in by_module}
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode on the CPU inside; afterwards every module's mode and the device are as before."""
+    modes = {module: module.training for module in model.modules()}
+    first = next(model.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    model.cpu().eval()
+    try:
+        yield
+    finally:
+        model.to(device)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _batch(value: Tensor, size: int) -> Tensor:
+    """``value`` with exactly ``size`` samples, repeated where there are too few."""
+    if value.ndim == 0 or value.shape[0] == 0:
+        raise ExportError(f"an example input has shape {tuple(value.shape)}; it needs a batch of at least one sample")
+    copies = -(-size // value.shape[0])
+    return torch.cat([value] * copies)[:size].contiguous()
+
+
+def _outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    try:
+        result = model(*inputs)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(value.shape)) for value in inputs)
+        raise ExportError(f"the model does not run on inputs of shape {shapes}: {error}") from error
+    found = result if isinstance(result, (tuple, list)) else (result,)
+    if not found or not all(isinstance(value, Tensor) for value in found):
+        raise ExportError(
+            f"the model returns a {type(result).__name__}; only a tensor or a tuple of tensors can be exported; "
+            "wrap the model in a module that returns its logits"
+        )
+    return tuple(found)
+
+
+def _names(first: str, rest: str, count: int) -> list[str]:
+    return [first, *(f"{rest}_{i}" for i in range(1, count))]
+
+
+def _convert(
+    model: nn.Module, inputs: tuple[Tensor, ...], names_in: list[str], names_out: list[str]
+) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch", min=1)
+    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")
+    levels = [logger.level for logger in quiet]
+    try:
+        for logger in quiet:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                model,
+                inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                input_names=names_in,
+                output_names=names_out,
+                verbose=False,
+            )
+        return program.model_proto
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        raise ExportError(
+            f"{type(model).__name__} cannot be exported to ONNX: {reason}; avoid data-dependent control flow and "
+            "shapes in forward, and let it accept any batch size"
+        ) from error
+    finally:
+        for logger, level in zip(quiet, levels):
+            logger.setLevel(level)
+
+
+def _tidy(model: onnx.ModelProto) -> None:
+    """Name layers after their modules, and drop what would hinder quantisation or tell of this machine's files."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    taken: dict[str, int] = {}
+    for node in graph.node:
+        if node.op_type in LAYERS and (module := _module(node, weights)):
+            taken[module] = taken.get(module, 0) + 1
+            node.name = module if taken[module] == 1 else f"{module}#{taken[module]}"
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for tensor in graph.initializer:
+        del tensor.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+    del graph.metadata_props[:]
+    # Shapes that the exporter wrote down stop the quantiser ("Inferred shape and existing shape differ").
+    del graph.value_info[:]
+    del model.functions[:]
+
+
+def _module(node: onnx.NodeProto, weights: set[str]) -> str | None:
+    """The module whose weight a layer's node uses; None for a product of two activations."""
+    held = [name for name in node.input if name in weights]
+    for name in held:
+        if name.endswith(".weight"):
+            return name.removesuffix(".weight")
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
+    parts = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+    return parts[-2] if held and len(parts) > 1 and parts[-2] else None
+
+
+def _check(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+    running = session(path)
+    for size in (2, 3):
+        batch = tuple(_batch(value, size) for value in inputs)
+        expected = _outputs(model, batch)
+        found = run(running, [value.numpy() for value in batch])
+        for want, got in zip(expected, found):
+            wanted = want.numpy()
+            if wanted.shape != got.shape:
+                raise ExportError(
+                    f"the ONNX file gives shape {got.shape} where PyTorch gives {wanted.shape} (batch {size}); "
+                    "the model fixes its batch size in forward: use x.shape[0] or flatten(1) there"
+                )
+            scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+            error = float(np.abs(wanted - got).max(initial=0.0)) / scale
+            if not error <= TOLERANCE:
+                raise ExportError(
+                    f"the ONNX file's outputs differ from PyTorch's by {error:.2g} of their magnitude (allowed: "
+                    f"{TOLERANCE:g}) on a batch of {size}; look for NaN in the weights or random layers in forward"
+                )
