@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from coldpress.errors import PlanError
 
 UnitKind = Literal["width", "rank", "bits", "depth"]
@@ -162,6 +165,36 @@ class Unit:
         raise PlanError(f"unit {self.name!r} has no option {label!r}; it has: {allowed}")
 
 
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A module's share in a channel group.
+
+    Attributes:
+        module: its name in the model.
+        role: "out" (rows of its weight), "in" (columns of its weight), or "channel" (inputs and outputs together:
+            normalisation, depthwise and grouped convolutions).
+        index: ``(channels, repeat)`` the rows or columns that each channel of the group occupies.
+    """
+
+    module: str
+    role: Literal["out", "in", "channel"]
+    index: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels of several modules that can only go together, in atoms of ``atom`` neighbouring channels."""
+
+    name: str
+    channels: int
+    atom: int
+    members: tuple[Member, ...]
+
+    def of_role(self, role: str) -> tuple[Member, ...]:
+        """The members with that role."""
+        return tuple(member for member in self.members if member.role == role)
+
+
 @dataclass(frozen=True)
 class Source:
     """Part of a layer's input width that a width unit governs: ``repeat`` inputs for each of the unit's channels."""
@@ -175,8 +208,8 @@ class Source:
 class Site:
     """A layer of the model and the units (by index, or None) that decide its shape.
 
-    ``sources`` are the width units of its input; ``fixed_inputs`` counts the inputs that no unit governs. Where
-    ``depthwise`` is set, inputs, outputs and groups shrink together with ``output``.
+    ``sources`` are the width units of its input, ``output`` that of its output; where groups > 1 they are the same
+    unit, and the groups shrink with them.
     """
 
     name: str
@@ -222,12 +255,14 @@ class Site:
 class Space:
     """All units of a model with their options, and the layers whose cost they decide.
 
-    ``refused`` names what was looked at and is not offered, with the reason.
+    ``refused`` names what was looked at and is not offered, with the reason; ``groups`` holds the channel group of
+    every width unit, by unit name.
     """
 
     units: tuple[Unit, ...]
     sites: tuple[Site, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, ChannelGroup] = field(default_factory=dict)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -1,0 +1,53 @@
+"""Small facts about a torch network that several floors need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LAYER_TYPES = (nn.Conv2d, nn.Linear)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode without gradients; every module's own mode is put back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The output itself, or the first tensor of a tuple, which coldpress takes for the logits.
+
+    Raises:
+        TypeError: if there is none, as in a dict.
+    """
+    if isinstance(output, tuple | list) and output:
+        return first_tensor(output[0])
+    if not isinstance(output, Tensor):
+        raise TypeError(f"the model returns {type(output).__name__}, not a tensor")
+    return output
+
+
+@contextmanager
+def restoring(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put back, at the end, these modules' parameters, buffers and attributes.
+
+    Only references are kept: what happens in between must replace tensors, not write into them.
+    """
+    saved = [(m, dict(m.__dict__), dict(m._parameters), dict(m._buffers), dict(m._modules)) for m in modules]
+    try:
+        yield
+    finally:
+        for module, attributes, parameters, buffers, children in saved:
+            module.__dict__.clear()
+            module.__dict__.update(attributes, _parameters=parameters, _buffers=buffers, _modules=children)

@@ -1,0 +1,133 @@
+"""Finds, by tracing a model, all units and options that can be decided in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from coldpress.errors import SpaceError
+from coldpress.plan import KEEP, ChannelGroup, LayerShape, Option, Site, Source, Space, Unit, UnitKind
+from coldpress.space.blocks import residual_blocks
+from coldpress.space.channels import channel_groups
+from coldpress.space.layers import layer_shapes
+from coldpress.space.ranks import rank_options
+from coldpress.space.widths import width_options
+
+__all__ = ["ALL_KINDS", "channel_groups", "find_space", "layer_shapes", "residual_blocks"]
+
+ALL_KINDS: tuple[UnitKind, ...] = ("width", "rank", "bits", "depth")
+
+
+class Traceable(Protocol):
+    """What find_space needs of a task."""
+
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def example_inputs(self) -> tuple[Tensor, ...]: ...
+    @property
+    def ignored_layers(self) -> Sequence[str]: ...
+
+
+def find_space(task: Traceable, kinds: Sequence[UnitKind] = ALL_KINDS) -> Space:
+    """All units of the task's model with their options, and the layers whose cost they decide.
+
+    Args:
+        task: holds ``model``, ``example_inputs`` and ``ignored_layers`` (names of layers, or of modules that hold
+            them, that stay as they are).
+        kinds: which kinds of unit to look for: "width", "rank", "bits", "depth".
+
+    Raises:
+        SpaceError: if the model has no layer, an ignored layer does not exist, or nothing can be decided.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2))
+        >>> task = SimpleNamespace(model=net, example_inputs=(torch.zeros(1, 8),), ignored_layers=())
+        >>> [unit.name for unit in find_space(task, ["width"]).units]
+        ['0:width']
+    """
+    model, example_inputs, ignored = task.model, task.example_inputs, tuple(task.ignored_layers)
+    _check(kinds, ignored, model)
+    shapes = layer_shapes(model, example_inputs)
+    refused: dict[str, str] = {}
+    units: list[Unit] = []
+    groups: dict[str, ChannelGroup] = {}
+    if "width" in kinds:
+        found, refused = channel_groups(model, example_inputs, ignored)
+        for name, group in found.items():
+            shared = [m.module for m in group.members if _is_layer(model, m.module) and m.module not in shapes]
+            if shared:
+                refused[name] = f"{shared[0]!r} is called more than once or never"
+                continue
+            groups[f"{name}:width"] = group
+            units.append(Unit(f"{name}:width", "width", name, width_options(group)))
+    free = {name: shape for name, shape in shapes.items() if not _under(name, ignored)}
+    if "rank" in kinds:
+        options = {name: rank_options(shape) for name, shape in free.items()}
+        units += [Unit(f"{name}:rank", "rank", name, o) for name, o in options.items() if len(o) > 1]
+    if "bits" in kinds:
+        int8 = (Option(KEEP), Option("int8", bits=8))
+        units += [Unit(f"{name}:bits", "bits", name, int8) for name in free]
+    if "depth" in kinds:
+        blocks = [name for name in residual_blocks(model, example_inputs) if not _holds(name, ignored)]
+        units += [Unit(f"{name}:depth", "depth", name, (Option(KEEP), Option("drop", drop=True))) for name in blocks]
+    units = [unit for unit in units if len(unit.options) > 1]
+    if not units:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:5])
+        raise SpaceError(f"nothing can be decided in this model with units {', '.join(kinds)}. {reasons}")
+    return Space(tuple(units), _sites(shapes, units, groups), refused, groups)
+
+
+def _check(kinds: Sequence[str], ignored: Sequence[str], model: nn.Module) -> None:
+    for kind in kinds:
+        if kind not in ALL_KINDS:
+            raise SpaceError(f"unknown kind of unit {kind!r}; there are: {', '.join(ALL_KINDS)}")
+    names = {name for name, _ in model.named_modules()}
+    for name in ignored:
+        if name not in names:
+            raise SpaceError(f"ignored layer {name!r} is not in the model")
+
+
+def _is_layer(model: nn.Module, name: str) -> bool:
+    return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear)
+
+
+def _under(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def _holds(block: str, names: Sequence[str]) -> bool:
+    return any(_under(name, [block]) or _under(block, [name]) for name in names)
+
+
+def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, ChannelGroup]) -> tuple[Site, ...]:
+    index = {unit.name: i for i, unit in enumerate(units)}
+    sources: dict[str, list[Source]] = {}
+    outputs: dict[str, Source] = {}
+    for name, group in groups.items():
+        for member in group.members:
+            source = Source(index[name], group.channels, member.index.shape[1])
+            if member.role in ("in", "channel"):
+                sources.setdefault(member.module, []).append(source)
+            if member.role in ("out", "channel"):
+                outputs[member.module] = source
+    blocks = [unit.target for unit in units if unit.kind == "depth"]
+    found = []
+    for name, shape in shapes.items():
+        block = next((block for block in blocks if _under(name, [block])), None)
+        found.append(
+            Site(
+                name,
+                shape,
+                tuple(sources.get(name, ())),
+                outputs.get(name),
+                index.get(f"{name}:rank"),
+                index.get(f"{name}:bits"),
+                index.get(f"{block}:depth") if block else None,
+            )
+        )
+    return tuple(found)

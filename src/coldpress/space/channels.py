@@ -1,0 +1,197 @@
+"""Channels that can only go together, found by torch-pruning's dependency graph, as plain channel groups.
+
+Nothing above this file knows of torch-pruning: what it finds is checked by really removing channels from a copy, and
+a group that cannot be removed, or whose removal does not equal masking, is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from coldpress.network import evaluating, first_tensor, restoring
+from coldpress.plan import ChannelGroup, Member
+from coldpress.surgery.channels import mask_inputs, remove_channels
+
+logger = logging.getLogger("coldpress.space")
+
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+def channel_groups(
+    model: nn.Module,
+    example_inputs: Sequence[Tensor],
+    ignored: Sequence[str] = (),
+) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+    """All channel groups of a model that can be removed, by name, and what is refused, with the reason.
+
+    A group is called after its first producer. The model's outputs and the layers in ``ignored`` are never touched.
+
+    Args:
+        model: the network, on the CPU.
+        example_inputs: its inputs, each ``(batch, ...)``.
+        ignored: names of layers (or of modules that hold them) whose outputs stay as they are.
+    """
+    try:
+        raw = _dependency_groups(model, example_inputs)
+    except Exception as error:  # torch-pruning fails in many ways on graphs that it does not know
+        logger.warning("channels cannot be traced in this model (%s): width is not offered", error)
+        return {}, {"width": f"the channel dependencies of this model cannot be traced ({type(error).__name__}: {error})"}
+    groups, refused = _merged(raw, dict(model.named_modules()))
+    usable: dict[str, ChannelGroup] = {}
+    for name, group in groups.items():
+        reason = _why_not(model, group, example_inputs, ignored)
+        if reason:
+            refused[name] = reason
+        else:
+            usable[name] = group
+    return usable, refused
+
+
+def _dependency_groups(model: nn.Module, example_inputs: Sequence[Tensor]) -> list[dict[tuple[str, str], Any]]:
+    """torch-pruning's groups as {(module, role): index (channels, repeat)}; the model itself is not changed."""
+    import torch_pruning as tp
+
+    twin = copy.deepcopy(model).eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(True)  # torch-pruning follows the autograd graph
+    names = {module: name for name, module in twin.named_modules()}
+    batch = tuple(tensor[:1] for tensor in example_inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = tp.DependencyGraph().build_dependency(twin, example_inputs=batch if len(batch) > 1 else batch[0])
+        found = []
+        for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
+            channels = 1 + max(max(item.root_idxs) for item in group)
+            members: dict[tuple[str, str], Any] = {}
+            for item in group:
+                module = item.dep.target.module
+                kind = type(module).__name__
+                if kind in ("_ElementWiseOp", "_ReshapeOp", "_ConcatOp", "_SplitOp"):
+                    continue
+                if module not in names:
+                    members["?", kind] = None
+                    continue
+                inwards = "in_channels" in getattr(item.dep.handler, "__name__", "")
+                role = "in" if inwards else "out"
+                key = (names[module], role)
+                pairs = members.setdefault(key, {})
+                for index, root in zip(item.idxs, item.root_idxs):
+                    pairs.setdefault(int(root), []).append(int(index))
+            found.append({"channels": channels, "members": members})
+    return found
+
+
+def _merged(
+    raw: list[dict[Any, Any]], modules: dict[str, nn.Module]
+) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+    """Channel groups from raw ones; the two sides of a grouped convolution become one group."""
+    side: dict[tuple[str, str], int] = {}
+    for i, group in enumerate(raw):
+        for key in group["members"]:
+            side[key] = i
+    parent = list(range(len(raw)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for (name, role), i in side.items():
+        module = modules.get(name)
+        if role == "out" and isinstance(module, nn.Conv2d) and module.groups > 1 and (name, "in") in side:
+            parent[root(i)] = root(side[name, "in"])
+    merged: dict[int, dict[tuple[str, str], Any]] = {}
+    for i, group in enumerate(raw):
+        merged.setdefault(root(i), {"channels": []})["channels"].append(group["channels"])  # type: ignore[index]
+        for key, pairs in group["members"].items():
+            known = merged[root(i)].setdefault(key, pairs)
+            if known is not pairs and pairs is not None and known is not None:
+                for channel, rows in pairs.items():
+                    known[channel] = sorted(set(known.get(channel, [])) | set(rows))
+    groups: dict[str, ChannelGroup] = {}
+    refused: dict[str, str] = {}
+    for parts in merged.values():
+        sizes = parts.pop("channels")  # type: ignore[call-overload]
+        name = _name_of(parts, modules)
+        if len(set(sizes)) > 1:
+            refused[name] = "a grouped convolution joins groups of different sizes"
+            continue
+        result = _as_group(name, sizes[0], parts, modules)
+        if isinstance(result, str):
+            refused[name] = result
+        else:
+            groups[name] = result
+    order = {name: i for i, name in enumerate(modules)}
+    return dict(sorted(groups.items(), key=lambda item: order.get(item[0], 0))), refused
+
+
+def _name_of(parts: dict[tuple[str, str], Any], modules: dict[str, nn.Module]) -> str:
+    order = {name: i for i, name in enumerate(modules)}
+    producers = [name for name, role in parts if role == "out" and isinstance(modules.get(name), nn.Conv2d | nn.Linear)]
+    return min(producers or [name for name, _ in parts], key=lambda name: order.get(name, len(order)))
+
+
+def _as_group(
+    name: str, channels: int, parts: dict[tuple[str, str], Any], modules: dict[str, nn.Module]
+) -> ChannelGroup | str:
+    members: list[Member] = []
+    atom = 1
+    for (module_name, role), pairs in parts.items():
+        module = modules.get(module_name)
+        if module is None or pairs is None:
+            return "it holds a parameter that belongs to no known module"
+        if len(pairs) != channels or len({len(rows) for rows in pairs.values()}) != 1:
+            return f"its channels do not map evenly onto {module_name!r}"
+        index = np.array([pairs[channel] for channel in range(channels)], dtype=np.int64)
+        if isinstance(module, NORMS):
+            members.append(Member(module_name, "channel", index))
+        elif isinstance(module, nn.Conv2d) and module.groups > 1:
+            if module.in_channels != module.out_channels or index.shape != (channels, 1):
+                return f"the grouped convolution {module_name!r} changes the number of channels"
+            atom = max(atom, module.in_channels // module.groups)
+            if not any(member.module == module_name for member in members):
+                members.append(Member(module_name, "channel", index))
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            members.append(Member(module_name, "in" if role == "in" else "out", index))
+        else:
+            return f"{type(module).__name__} {module_name!r} mixes its channels"
+    if channels % atom or atom == channels:
+        return f"its {channels} channels do not divide into atoms of {atom}"
+    return ChannelGroup(name, channels, atom, tuple(members))
+
+
+def _why_not(
+    model: nn.Module, group: ChannelGroup, example_inputs: Sequence[Tensor], ignored: Sequence[str]
+) -> str | None:
+    """The reason why a group cannot be offered; None when removing channels equals masking them."""
+    for member in group.of_role("out") + group.of_role("channel"):
+        if any(member.module == name or member.module.startswith(name + ".") for name in ignored):
+            return f"{member.module!r} is among the ignored layers"
+    if not group.of_role("in"):
+        return "its channels are the model's output"
+    kept = np.arange(group.channels).reshape(-1, group.atom)[::2].ravel()
+    batch = [tensor[:2] for tensor in example_inputs]
+    touched = [model.get_submodule(member.module) for member in group.members]
+    try:
+        with evaluating(model):
+            with restoring(touched):
+                remove_channels(model, [(group, kept)])
+                got = first_tensor(model(*batch))
+            with restoring(touched):
+                mask_inputs(model, [(group, kept)])
+                wanted = first_tensor(model(*batch))
+    except Exception as error:
+        return f"a network without half of its channels does not run ({type(error).__name__}: {str(error)[:120]})"
+    if got.shape != wanted.shape:
+        return "removing its channels changes the shape of the model's output"
+    scale = max(float(wanted.abs().max()), 1e-6)
+    if float((got - wanted).abs().max()) > 1e-3 * scale:
+        return "removing its channels is not the same as masking them"
+    return None

@@ -1,0 +1,74 @@
+"""The layers of a model as the runtime will see them: shapes and sizes, read off one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from coldpress.errors import SpaceError
+from coldpress.network import LAYER_TYPES, evaluating
+from coldpress.plan import LayerShape
+
+def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, LayerShape]:
+    """Shapes of all convolutions and linears that one run reaches, in the order of their first call.
+
+    A layer that is called several times is left out: its weights serve several places.
+
+    Args:
+        model: the network.
+        example_inputs: its inputs, each ``(batch, ...)``.
+
+    Raises:
+        SpaceError: if the run reaches no convolution and no linear.
+    """
+    sizes: dict[str, list[torch.Size]] = {}
+    names = {module: name for name, module in model.named_modules() if isinstance(module, LAYER_TYPES)}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        sizes.setdefault(names[module], []).append(inputs[0].shape)
+
+    handles = [module.register_forward_hook(note) for module in names]
+    try:
+        with evaluating(model):
+            model(*example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not sizes:
+        raise SpaceError("this model calls no Conv2d and no Linear: there is nothing that coldpress can decide")
+    modules = dict(model.named_modules())
+    return {name: _shape(modules[name], calls[0]) for name, calls in sizes.items() if len(calls) == 1}
+
+
+def _shape(module: nn.Module, size: torch.Size) -> LayerShape:
+    if isinstance(module, nn.Linear):
+        positions = int(size[1:-1].numel()) if len(size) > 2 else 1
+        return LayerShape(
+            "linear",
+            module.in_features,
+            module.out_features,
+            input_size=(positions, 1),
+            bias=module.bias is not None,
+        )
+    assert isinstance(module, nn.Conv2d)
+    kh, kw = module.kernel_size
+    dh, dw = module.dilation
+    if isinstance(module.padding, str):
+        total = (dh * (kh - 1), dw * (kw - 1)) if module.padding == "same" else (0, 0)
+        padding = (total[0] // 2, total[1] // 2)
+    else:
+        padding = (int(module.padding[0]), int(module.padding[1]))
+    return LayerShape(
+        "conv",
+        module.in_channels,
+        module.out_channels,
+        (kh, kw),
+        (module.stride[0], module.stride[1]),
+        padding,
+        (dh, dw),
+        module.groups,
+        (int(size[-2]), int(size[-1])),
+        module.bias is not None,
+    )
