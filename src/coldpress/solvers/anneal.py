@@ -1,0 +1,92 @@
+"""One-hot simulated annealing: moves keep one option per unit and pay for leaving the budget (Kirkpatrick 1983)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coldpress.problem import Problem
+from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers._moves import anneal as run_sweeps
+from coldpress.solvers._moves import generator, polish, typical_move
+from coldpress.solvers._state import Arrays, Ints, allowed_start, flatten, merge_blocks
+
+_CHUNK = 64
+
+
+def solve(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    time_limit: float = 10.0,
+    num_reads: int = 8,
+    num_sweeps: int | None = None,
+    coldest: float = 1e-4,
+) -> Answer:
+    """Anneal ``num_reads`` replicas, then descend by one- and two-unit moves from each replica's best.
+
+    Args:
+        problem: what to solve.
+        seed: same seed, same plan, as long as the sweeps end before the time does.
+        time_limit: seconds; replicas not begun by then are left out.
+        num_reads: independent replicas.
+        num_sweeps: sweeps of each, one sweep being as many tried moves as there are options; by default from the size.
+        coldest: last temperature as a share of the first.
+
+    Raises:
+        BudgetError: no plan inside the budget was found.
+    """
+    arrays = flatten(problem)
+    warm_up()
+    progress = start(problem, time_limit)
+    search(progress, arrays, seed, num_reads, num_sweeps, coldest)
+    return progress.answer("anneal")
+
+
+def search(
+    progress: Progress,
+    arrays: Arrays,
+    seed: int,
+    num_reads: int = 8,
+    num_sweeps: int | None = None,
+    coldest: float = 1e-4,
+) -> None:
+    """Offer the best of ``num_reads`` replicas to ``progress``."""
+    problem = progress.problem
+    begin = allowed_start(problem, merge_blocks(problem)[0])
+    options = len(arrays.linear)
+    sweeps = num_sweeps or int(np.clip(400_000 // max(options, 1), 200, 4000))
+    harm, weight = typical_move(arrays, begin, generator(seed), 2000)
+    harm = max(harm, 1e-300)
+    for read in range(num_reads):
+        if read and progress.left == 0.0:
+            return
+        random, choice, best = generator(seed, read + 1), begin.copy(), begin.copy()
+        price = np.array([harm / weight if weight > 0 else 1.0])
+        temperatures = harm * np.geomspace(1.0, coldest, sweeps)
+        energy = np.inf
+        for at in range(0, sweeps, _CHUNK):
+            energy = run_sweeps(arrays, choice, temperatures[at : at + _CHUNK], price, best, energy, random)
+            if progress.left == 0.0:
+                break
+        for candidate in (best, choice) if np.isfinite(energy) else (choice,):
+            polished, inside = polish(arrays, candidate)
+            if inside:
+                progress.offer(polished)
+
+
+def warm_up() -> None:
+    """Compile the loops (or load them from the cache), so that time limits measure solving."""
+    global _warm
+    if not _warm:
+        arrays = Arrays(
+            np.eye(2), np.zeros(2), np.array([0, 2]), np.array([0]), np.zeros((2, 1)), np.array([0, 1]),
+            np.array([0]), np.array([1]), np.array([1.0]),
+        )  # fmt: skip
+        choice: Ints = np.zeros(1, dtype=np.int64)
+        typical_move(arrays, choice, generator(0), 1)
+        run_sweeps(arrays, choice, np.ones(1), np.ones(1), choice.copy(), np.inf, generator(0))
+        polish(arrays, choice)
+        _warm = True
+
+
+_warm = False

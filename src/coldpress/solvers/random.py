@@ -1,0 +1,35 @@
+"""The best of many random plans inside the budget: the baseline that every solver must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coldpress.problem import Problem
+from coldpress.solvers._answer import Answer, start
+from coldpress.solvers._moves import repair
+from coldpress.solvers._state import flatten
+from coldpress.solvers.anneal import warm_up
+
+
+def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, num_reads: int = 200) -> Answer:
+    """Draw ``num_reads`` random plans, bring each inside the budget by single moves, and keep the best.
+
+    Raises:
+        BudgetError: no plan inside the budget was found.
+    """
+    arrays = flatten(problem)
+    warm_up()
+    progress = start(problem, time_limit)
+    generator = np.random.default_rng(seed)
+    sizes = np.array(problem.sizes)
+    for read in range(num_reads):
+        if read and progress.left == 0.0:
+            break
+        choice = generator.integers(sizes).astype(np.int64)
+        if all(np.isfinite(cost) for cost in problem.costs_of(choice).values()) and repair(arrays, choice):
+            progress.offer(choice)
+    if progress.choice is None:
+        from coldpress.solvers.greedy import offer_smallest
+
+        offer_smallest(progress)
+    return progress.answer("random")
