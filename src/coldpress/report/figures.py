@@ -1,0 +1,192 @@
+"""The figures of the report, each from plain lists to one SVG; the original is grey, the compressed model in colour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from coldpress.report import axes, formats
+from coldpress.report.axes import Point
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its title, a line of explanation and the key to its colours: ``(css class, words)``."""
+
+    title: str
+    drawing: Markup
+    note: str = ""
+    key: tuple[tuple[str, str], ...] = ()
+
+
+BOTH = (("before", "original"), ("after", "compressed"))
+QUANTITIES: tuple[tuple[str, str, float, Callable[[float], str]], ...] = (
+    ("latency_ms", "predicted latency, ms", 1.0, formats.milliseconds),
+    ("bytes", "size, MB", 1e-6, formats.size),
+    ("macs", "MACs, millions", 1e-6, formats.scaled),
+)
+
+
+def _wide(values: Sequence[float]) -> bool:
+    """Whether a logarithmic axis shows these values better."""
+    return min(values) > 0 and max(values) / min(values) > 30
+
+
+def pareto(points: Sequence[Json]) -> list[Figure]:
+    """The budget sweep: predicted harm, and accuracy where it was measured, against the cost that was swept."""
+    found = [q for q in QUANTITIES if len({p[q[0]] for p in points if formats.known(p.get(q[0]))}) > 1]
+    if not found:
+        return []
+    quantity, x_title, scale, show = found[0]
+    points = sorted((p for p in points if formats.known(p.get(quantity))), key=lambda p: float(p[quantity]))
+    figures = []
+    for field, y_title, factor in (
+        ("predicted_kl", "predicted KL to the original", 1.0),
+        ("accuracy", "measured accuracy, %", 100.0),
+    ):
+        rows = [p for p in points if formats.known(p.get(field))]
+        if not rows:
+            continue
+        xy = [(scale * p[quantity], factor * p[field]) for p in rows]
+        log = field == "predicted_kl" and _wide([y for _, y in xy])
+        area = axes.frame(xy, x_title, y_title + (" (log)" if log else ""), log=(False, log), zero=True)
+        titles = [f"budget {p.get('budget', '')}: {show(p[quantity])}, {formats.three(y)}" for p, (_, y) in zip(rows, xy)]
+        chosen = [i for i, p in enumerate(rows) if p.get("chosen")]
+        marks = [area.draw(), area.line(xy, "after"), area.dots(xy, "after open", titles=titles)]
+        marks.append(area.dots([xy[i] for i in chosen], "after", 5.5, [titles[i] for i in chosen]))
+        title = "Predicted" if field == "predicted_kl" else "Measured"
+        figures.append(Figure(title, axes.svg(marks, f"{y_title} against {x_title}"), key=(("after", "this run's plan"),)))
+    return figures
+
+
+def correlation(data: Json) -> list[Figure]:
+    """Energy against measured loss over random plans, before and after the sequential re-fit."""
+    predicted = data.get("predicted") or []
+    figures = []
+    for field, rank, title, css in (
+        ("measured", "spearman", "Before the re-fit", "before"),
+        ("measured_refit", "spearman_refit", "After the re-fit", "after"),
+    ):
+        pairs = zip(predicted, data.get(field) or [])
+        xy = [(float(p), float(m)) for p, m in pairs if formats.known(p) and formats.known(m)]
+        if len(xy) < 2:
+            continue
+        values = [v for pair in xy for v in pair]
+        log = _wide(values)
+        area = axes.frame([*xy], "energy (predicted KL)", "measured KL", log=(log, log))
+        low, high = max(area.x.low, area.y.low), min(area.x.high, area.y.high)
+        same = area.line([(low, low), (high, high)], "reference") if low < high else Markup()
+        note = f"rank correlation {formats.three(data[rank])}" if formats.known(data.get(rank)) else ""
+        drawing = axes.svg([area.draw(), same, area.dots(xy, css)], f"measured against predicted loss, {title.lower()}")
+        figures.append(Figure(title, drawing, f"{note}{', ' if note else ''}{len(xy)} random plans"))
+    return figures
+
+
+def latency(samples: Json) -> list[Figure]:
+    """How the measured times of both sides are distributed, on one axis from zero."""
+    sides = [(name, np.asarray([v for v in samples.get(name) or [] if formats.known(v)])) for name, _ in _SIDES]
+    sides = [(name, values) for name, values in sides if len(values)]
+    if not sides:
+        return []
+    end = 1.04 * max(float(np.percentile(values, 99)) for _, values in sides)
+    x = axes.Axis(0.0, end, 8, axes.WIDTH - axes.RIGHT)
+    row, bottom = 78, 26 + 78 * len(sides)
+    area = axes.Frame(x, axes.Axis(0, 1, bottom, 0), "milliseconds a run", "")
+    marks = [area.draw(y_ticks=False)]
+    for i, (name, values) in enumerate(sides):
+        base = 26 + row * (i + 1)
+        heights, edges = np.histogram(values[values <= end], bins=120, range=(0, end))
+        path = f"M{x(0):.1f} {base}"
+        for height, left, right in zip(heights, edges[:-1], edges[1:]):
+            if height:
+                top = base - 44 * height / heights.max()
+                path += f"M{x(left):.1f} {base}V{top:.1f}H{x(right):.1f}V{base}"
+        css = dict(_SIDES)[name]
+        marks.append(Markup('<path class="fill {}" d="{}"/>').format(css, path))
+        marks.append(Markup('<path class="axis" d="M{:.1f} {}H{:.1f}"/>').format(x.start, base, x.end))
+        low, median, high = np.percentile(values, [25, 50, 75])
+        label = f"{name}: {formats.milliseconds(float(median))}, half of the runs within {formats.three(float(high - low))}"
+        marks.append(axes.text(x.start, base - 54, label, "label"))
+        marks.append(Markup('<path class="median" d="M{:.1f} {}v-48"/>').format(x(float(median)), base))
+    beyond = sum(int((values > end).sum()) for _, values in sides)
+    total = sum(len(values) for _, values in sides)
+    note = f"{total:,} runs, both sides interleaved" + (f"; {beyond} beyond the right edge" if beyond else "")
+    return [Figure("", axes.svg(marks, "latency of both models", bottom + 40), note)]
+
+
+_SIDES = (("original", "before"), ("compressed", "after"))
+
+
+def trace(points: Sequence[Sequence[float | None]], name: str = "") -> list[Figure]:
+    """The solver's best energy and its proven bound against time."""
+    energies = [(float(p[0] or 0), float(p[1])) for p in points if p[1] is not None and math.isfinite(p[1])]
+    bounds = [(float(p[0] or 0), float(p[2])) for p in points if p[2] is not None and math.isfinite(p[2])]
+    if not energies:
+        return []
+    end = max(x for x, _ in energies + bounds)
+    energies.append((end, energies[-1][1]))
+    if bounds:
+        bounds.append((end, bounds[-1][1]))
+    area = axes.frame(energies + bounds, "seconds", "energy", zero=True)
+    marks = [area.draw(), area.steps(bounds, "before") if bounds else Markup(), area.steps(energies, "after")]
+    key = (("after", "best plan found"), *((("before", "proven lower bound"),) if bounds else ()))
+    return [Figure(name, axes.svg(marks, "solver's energy and bound against time"), key=key)]
+
+
+def history(epochs: Sequence[Json], original_accuracy: float | None = None) -> list[Figure]:
+    """Recovery: validation accuracy and training loss by epoch."""
+    figures = []
+    for field, title, factor in (("validation_accuracy", "validation accuracy, %", 100.0), ("train_loss", "training loss", 1.0)):
+        xy: list[Point] = [(float(e["epoch"]), factor * e[field]) for e in epochs if formats.known(e.get(field))]
+        if not xy:
+            continue
+        reference = 100 * original_accuracy if field == "validation_accuracy" and original_accuracy is not None else None
+        area = axes.frame([*xy, (xy[0][0], reference if reference is not None else xy[0][1])], "epoch", title)
+        marks = [area.draw(), area.line(xy, "after"), area.dots(xy, "after", 3)]
+        if reference is not None:
+            marks.append(area.line([(area.x.low, reference), (area.x.high, reference)], "reference"))
+        key = (("reference", "original, reported"),) if reference is not None else ()
+        figures.append(Figure("", axes.svg(marks, f"{title} by epoch"), key=key))
+    return figures
+
+
+def confusion(data: Json, most: int = 20) -> list[Figure]:
+    """Heat maps of both confusion matrices, rows in percent of the true class; none above ``most`` classes."""
+    classes = [str(name) for name in data.get("classes") or []]
+    if not 2 <= len(classes) <= most:
+        return []
+    return [
+        Figure(name.capitalize(), _heat_map(np.asarray(data[name], dtype=float), classes, name))
+        for name, _ in _SIDES
+        if data.get(name)
+    ]
+
+
+def _heat_map(matrix: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[str], name: str) -> Markup:
+    """Rows are true classes, columns predictions; opacity goes with the square root, so that mistakes can be seen."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    names = [c if len(c) <= 11 else c[:10] + "…" for c in classes]
+    longest = max(len(c) for c in names)
+    left, top = 16 + 6.2 * longest, 20 + 4.6 * longest
+    cell = (axes.WIDTH - left - 22) / len(classes)
+    marks = [axes.text(0, 11, "true class ↓   predicted →", "title")]
+    for i, label in enumerate(names):
+        marks.append(axes.text(left - 6, top + cell * (i + 0.5) + 4, label, "tick", "end"))
+        marks.append(axes.text(left + cell * (i + 0.5), top - 6, label, "tick", turn=-45))
+    for i, j in np.argwhere(shares > 0):
+        share, x, y = float(shares[i, j]), left + cell * j, top + cell * i
+        strength = round(math.sqrt(share), 2)
+        tip = f"{classes[i]} as {classes[j]}: {formats.count(float(matrix[i, j]))} ({formats.percent(share)})"
+        square = '<rect class="cell" x="{:.1f}" y="{:.1f}" width="{w:.1f}" height="{w:.1f}" fill-opacity="{}"><title>{}</title></rect>'
+        marks.append(Markup(square).format(x, y, strength, tip, w=cell - 1))
+        if len(classes) <= 12 and share >= 0.005:
+            css = "share strong" if strength > 0.6 else "share"
+            marks.append(axes.text(x + cell / 2 - 0.5, y + cell / 2 + 3.5, f"{100 * share:.0f}", css, "middle"))
+    return axes.svg(marks, f"confusion matrix, {name}", top + cell * len(classes) + 4)
