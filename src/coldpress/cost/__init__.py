@@ -1,0 +1,21 @@
+"""What a plan costs: bytes, multiply-accumulates, seconds."""
+
+from coldpress.cost.calibration import calibrate
+from coldpress.cost.devices import cache_folder
+from coldpress.cost.factors import layer_cost, merged, rank_pays
+from coldpress.cost.latency import LatencyTable, latency_cost, shapes_of
+from coldpress.cost.macs import macs_cost
+from coldpress.cost.size import size_cost
+
+__all__ = [
+    "LatencyTable",
+    "cache_folder",
+    "calibrate",
+    "latency_cost",
+    "layer_cost",
+    "macs_cost",
+    "merged",
+    "rank_pays",
+    "shapes_of",
+    "size_cost",
+]
