@@ -126,7 +126,7 @@ def details(seed: int = 0, classes: list[str] | None = None) -> dict[str, Any]:
                 "bytes": int(1.7e7 * share),
                 "macs": int(6.5e8 * share),
                 "predicted_kl": float(loss),
-                "accuracy": float(0.8866 - 0.12 * loss) if i % 2 else None,
+                "accuracy": float(0.8866 - 0.12 * loss) if i % 2 == 0 else None,
                 "chosen": bool(i == 2),
             }
             for i, (share, loss) in enumerate(zip(shares, kl))
@@ -148,7 +148,11 @@ def details(seed: int = 0, classes: list[str] | None = None) -> dict[str, Any]:
             "compressed": confusion(rng, len(classes), 0.882),
         },
         "refused": {
-            **{f"layer{s}.{b}.conv1.bits: int8": "measured 1.31× slower than fp32 here" for s in (1, 2) for b in (0, 1, 2)},
+            **{
+                f"layer{s}.{b}.conv1.bits: int8": "measured 1.31× slower than fp32 here"
+                for s in (1, 2)
+                for b in (0, 1, 2)
+            },
             "layer1.0.conv1.rank: svd 56": "saves no weights at this width",
             "conv1.rank: tucker 3, 16": "predicted slower than the dense layer",
         },
@@ -176,7 +180,11 @@ def write_artifact(folder: Path, metrics: dict[str, Any], details: dict[str, Any
         (folder / "details.json").write_text(json.dumps(details))
         plan = {"coldpress_plan": 1, "choices": metrics.get("plan", {}), "kept": {}, "structure": {}}
         (folder / "plan.json").write_text(json.dumps(plan))
-        log = [{"step": "sensitivities", "seconds": 61.2}, {"step": "solve", "seconds": 4.3}, {"note": "no seconds here"}]
+        log = [
+            {"step": "sensitivities", "seconds": 61.2},
+            {"step": "solve", "seconds": 4.3},
+            {"note": "no seconds here"},
+        ]
         (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + '\n{"step": "cut sho')
     return folder
 

@@ -1,14 +1,14 @@
 """The little that is needed to draw calm figures as SVG: scales, ticks, a frame, lines and dots.
 
-Colours are CSS classes of the page, so one drawing serves the light and the dark scheme; text stays text. Figures are drawn
-420 units wide, near the width at which they are shown, so letters keep their size on a telephone.
+Colours are CSS classes of the page, so one drawing serves the light and the dark scheme; text stays text. Figures are
+drawn 420 units wide, near the width at which they are shown, so letters keep their size on a telephone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -37,13 +37,14 @@ def text(x: float, y: float, words: str, css: str = "", anchor: str = "start", t
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps values in ``low..high`` to ``start..end`` in the drawing."""
+    """Maps values in ``low..high`` to ``start..end`` in the drawing; ``whole`` keeps ticks to whole numbers."""
 
     low: float
     high: float
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, value: float) -> float:
         low, high = self.low, self.high
@@ -61,6 +62,7 @@ class Axis:
         raw = (self.high - self.low) / most
         unit = 10.0 ** math.floor(math.log10(raw))
         step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999)
+        step = math.ceil(step) if self.whole else step
         first = math.ceil(self.low / step - 1e-9)
         values = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
         return [v for v in values if v > 0] if self.log else values
@@ -113,6 +115,16 @@ class Frame:
         path += "".join(f"H{self.x(x):.1f}V{self.y(y):.1f}" for x, y in points[1:])
         return Markup('<path class="line {}" d="{}"/>').format(css, path)
 
+    def bars(self, heights: Sequence[float], edges: Sequence[float], base: float, tall: float, css: str) -> Markup:
+        """A histogram that stands on ``base`` in the drawing, its highest bar ``tall`` high."""
+        unit = tall / max(max(heights), 1e-12)
+        path = "".join(
+            f"M{self.x(left):.1f} {base:.1f}V{base - unit * height:.1f}H{self.x(right):.1f}V{base:.1f}"
+            for height, left, right in zip(heights, edges[:-1], edges[1:])
+            if height
+        )
+        return Markup('<path class="fill {}" d="{}"/>').format(css, path)
+
     def dots(self, points: Sequence[Point], css: str, radius: float = 3.5, titles: Sequence[str] = ()) -> Markup:
         """A dot at each point; ``titles`` are shown when pointed at."""
         marks = []
@@ -124,10 +136,16 @@ class Frame:
 
 
 def frame(
-    points: Sequence[Point], x_title: str, y_title: str, *, log: tuple[bool, bool] = (False, False), zero: bool = False
+    points: Sequence[Point],
+    x_title: str,
+    y_title: str,
+    *,
+    log: tuple[bool, bool] = (False, False),
+    zero: bool = False,
+    whole: bool = False,
 ) -> Frame:
-    """A frame in which all ``points`` fit; ``log`` for x and y, ``zero`` starts a linear x axis at zero."""
-    x = fit_axis([p[0] for p in points], LEFT, WIDTH - RIGHT, log=log[0], zero=zero)
+    """A frame in which all ``points`` fit; ``log`` for x and y; ``zero`` and ``whole`` are of the x axis."""
+    x = replace(fit_axis([p[0] for p in points], LEFT, WIDTH - RIGHT, log=log[0], zero=zero), whole=whole)
     y = fit_axis([p[1] for p in points], HEIGHT - BOTTOM, TOP, log=log[1])
     return Frame(x, y, x_title, y_title)
 

@@ -57,12 +57,15 @@ def pareto(points: Sequence[Json]) -> list[Figure]:
         xy = [(scale * p[quantity], factor * p[field]) for p in rows]
         log = field == "predicted_kl" and _wide([y for _, y in xy])
         area = axes.frame(xy, x_title, y_title + (" (log)" if log else ""), log=(False, log), zero=True)
-        titles = [f"budget {p.get('budget', '')}: {show(p[quantity])}, {formats.three(y)}" for p, (_, y) in zip(rows, xy)]
+        titles = [
+            f"budget {p.get('budget', '')}: {show(p[quantity])}, {formats.three(y)}" for p, (_, y) in zip(rows, xy)
+        ]
         chosen = [i for i, p in enumerate(rows) if p.get("chosen")]
         marks = [area.draw(), area.line(xy, "after"), area.dots(xy, "after open", titles=titles)]
         marks.append(area.dots([xy[i] for i in chosen], "after", 5.5, [titles[i] for i in chosen]))
-        title = "Predicted" if field == "predicted_kl" else "Measured"
-        figures.append(Figure(title, axes.svg(marks, f"{y_title} against {x_title}"), key=(("after", "this run's plan"),)))
+        title = "Predicted harm" if field == "predicted_kl" else "Measured accuracy"
+        key = (("dot after", "this run's plan"),) if chosen else ()
+        figures.append(Figure(title, axes.svg(marks, f"{y_title} against {x_title}"), key=key))
     return figures
 
 
@@ -90,41 +93,50 @@ def correlation(data: Json) -> list[Figure]:
 
 
 def latency(samples: Json) -> list[Figure]:
-    """How the measured times of both sides are distributed, on one axis from zero."""
-    sides = [(name, np.asarray([v for v in samples.get(name) or [] if formats.known(v)])) for name, _ in _SIDES]
-    sides = [(name, values) for name, values in sides if len(values)]
+    """How the measured times of both sides are distributed: on one axis from zero, and about their own medians."""
+    sides = [(name, css, [float(v) for v in samples.get(name) or [] if formats.known(v)]) for css, name in BOTH]
+    sides = [side for side in sides if side[2]]
     if not sides:
         return []
-    end = 1.04 * max(float(np.percentile(values, 99)) for _, values in sides)
-    x = axes.Axis(0.0, end, 8, axes.WIDTH - axes.RIGHT)
-    row, bottom = 78, 26 + 78 * len(sides)
-    area = axes.Frame(x, axes.Axis(0, 1, bottom, 0), "milliseconds a run", "")
+    end = 1.04 * max(float(np.percentile(values, 99)) for _, _, values in sides)
+    bottom, row = axes.HEIGHT - axes.BOTTOM, 94
+    area = axes.Frame(
+        axes.Axis(0.0, end, 0, axes.WIDTH - axes.RIGHT), axes.Axis(0, 1, bottom, 0), "milliseconds a run", ""
+    )
     marks = [area.draw(y_ticks=False)]
-    for i, (name, values) in enumerate(sides):
-        base = 26 + row * (i + 1)
-        heights, edges = np.histogram(values[values <= end], bins=120, range=(0, end))
-        path = f"M{x(0):.1f} {base}"
-        for height, left, right in zip(heights, edges[:-1], edges[1:]):
-            if height:
-                top = base - 44 * height / heights.max()
-                path += f"M{x(left):.1f} {base}V{top:.1f}H{x(right):.1f}V{base}"
-        css = dict(_SIDES)[name]
-        marks.append(Markup('<path class="fill {}" d="{}"/>').format(css, path))
-        marks.append(Markup('<path class="axis" d="M{:.1f} {}H{:.1f}"/>').format(x.start, base, x.end))
-        low, median, high = np.percentile(values, [25, 50, 75])
-        label = f"{name}: {formats.milliseconds(float(median))}, half of the runs within {formats.three(float(high - low))}"
-        marks.append(axes.text(x.start, base - 54, label, "label"))
-        marks.append(Markup('<path class="median" d="M{:.1f} {}v-48"/>').format(x(float(median)), base))
-    beyond = sum(int((values > end).sum()) for _, values in sides)
-    total = sum(len(values) for _, values in sides)
-    note = f"{total:,} runs, both sides interleaved" + (f"; {beyond} beyond the right edge" if beyond else "")
-    return [Figure("", axes.svg(marks, "latency of both models", bottom + 40), note)]
+    for i, (name, css, values) in enumerate(sides):
+        base = bottom - row * (len(sides) - 1 - i)
+        heights, edges = np.histogram(values, bins=140, range=(0, end))
+        marks.append(area.bars(heights.tolist(), edges.tolist(), base, 52, css))
+        marks.append(Markup('<path class="axis" d="M0 {}H{:.1f}"/>').format(base, area.x.end))
+        low, median, high = (float(v) for v in np.percentile(values, [25, 50, 75]))
+        words = (
+            f"{name}: median {formats.milliseconds(median)}, middle half {formats.three(low)} to {formats.three(high)}"
+        )
+        marks.append(axes.text(0, base - 64, words))
+    beyond, total = (sum(sum(v > limit for v in side[2]) for side in sides) for limit in (end, -1))
+    note = f"{total:,} runs" + (f", {beyond} of them beyond the right edge" if beyond else "")
+    first = Figure("From zero on", axes.svg(marks, "latency of both models from zero on"), note)
+    return [first, _relative_latency(sides)]
 
 
-_SIDES = (("original", "before"), ("compressed", "after"))
+def _relative_latency(sides: Sequence[tuple[str, str, list[float]]]) -> Figure:
+    """Times as percent off their own median, so that the steadiness of both sides compares."""
+    off = [(css, 100 * (np.asarray(values) / float(np.median(values)) - 1)) for _, css, values in sides]
+    low = min(float(np.percentile(values, 1)) for _, values in off) - 0.5
+    high = max(float(np.percentile(values, 97)) for _, values in off) + 0.5
+    bottom = axes.HEIGHT - axes.BOTTOM
+    x = axes.Axis(low, high, 0, axes.WIDTH - axes.RIGHT)
+    area = axes.Frame(x, axes.Axis(0, 1, bottom, 0), "percent off the median", "")
+    marks = [area.draw(y_ticks=False)]
+    for css, values in off:
+        heights, edges = np.histogram(values, bins=48, range=(low, high))
+        marks.append(area.bars(heights.tolist(), edges.tolist(), bottom, 150, f"{css} over"))
+    key = tuple(item for item in BOTH if item[0] in {css for css, _ in off})
+    return Figure("About the median", axes.svg(marks, "latency of both models about their medians"), key=key)
 
 
-def trace(points: Sequence[Sequence[float | None]], name: str = "") -> list[Figure]:
+def trace(points: Sequence[Sequence[float | None]]) -> list[Figure]:
     """The solver's best energy and its proven bound against time."""
     energies = [(float(p[0] or 0), float(p[1])) for p in points if p[1] is not None and math.isfinite(p[1])]
     bounds = [(float(p[0] or 0), float(p[2])) for p in points if p[2] is not None and math.isfinite(p[2])]
@@ -137,18 +149,25 @@ def trace(points: Sequence[Sequence[float | None]], name: str = "") -> list[Figu
     area = axes.frame(energies + bounds, "seconds", "energy", zero=True)
     marks = [area.draw(), area.steps(bounds, "before") if bounds else Markup(), area.steps(energies, "after")]
     key = (("after", "best plan found"), *((("before", "proven lower bound"),) if bounds else ()))
-    return [Figure(name, axes.svg(marks, "solver's energy and bound against time"), key=key)]
+    return [Figure("", axes.svg(marks, "solver's energy and bound against time"), key=key)]
 
 
 def history(epochs: Sequence[Json], original_accuracy: float | None = None) -> list[Figure]:
     """Recovery: validation accuracy and training loss by epoch."""
     figures = []
-    for field, title, factor in (("validation_accuracy", "validation accuracy, %", 100.0), ("train_loss", "training loss", 1.0)):
+    for field, title, factor in (
+        ("validation_accuracy", "validation accuracy, %", 100.0),
+        ("train_loss", "training loss", 1.0),
+    ):
         xy: list[Point] = [(float(e["epoch"]), factor * e[field]) for e in epochs if formats.known(e.get(field))]
         if not xy:
             continue
-        reference = 100 * original_accuracy if field == "validation_accuracy" and original_accuracy is not None else None
-        area = axes.frame([*xy, (xy[0][0], reference if reference is not None else xy[0][1])], "epoch", title)
+        reference = (
+            100 * original_accuracy if field == "validation_accuracy" and original_accuracy is not None else None
+        )
+        area = axes.frame(
+            [*xy, (xy[0][0], reference if reference is not None else xy[0][1])], "epoch", title, whole=True
+        )
         marks = [area.draw(), area.line(xy, "after"), area.dots(xy, "after", 3)]
         if reference is not None:
             marks.append(area.line([(area.x.low, reference), (area.x.high, reference)], "reference"))
@@ -164,7 +183,7 @@ def confusion(data: Json, most: int = 20) -> list[Figure]:
         return []
     return [
         Figure(name.capitalize(), _heat_map(np.asarray(data[name], dtype=float), classes, name))
-        for name, _ in _SIDES
+        for _, name in BOTH
         if data.get(name)
     ]
 
@@ -174,7 +193,7 @@ def _heat_map(matrix: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[s
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     names = [c if len(c) <= 11 else c[:10] + "…" for c in classes]
     longest = max(len(c) for c in names)
-    left, top = 16 + 6.2 * longest, 20 + 4.6 * longest
+    left, top = 16 + 6.2 * longest, 30 + 4.6 * longest
     cell = (axes.WIDTH - left - 22) / len(classes)
     marks = [axes.text(0, 11, "true class ↓   predicted →", "title")]
     for i, label in enumerate(names):
@@ -184,7 +203,10 @@ def _heat_map(matrix: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[s
         share, x, y = float(shares[i, j]), left + cell * j, top + cell * i
         strength = round(math.sqrt(share), 2)
         tip = f"{classes[i]} as {classes[j]}: {formats.count(float(matrix[i, j]))} ({formats.percent(share)})"
-        square = '<rect class="cell" x="{:.1f}" y="{:.1f}" width="{w:.1f}" height="{w:.1f}" fill-opacity="{}"><title>{}</title></rect>'
+        square = (
+            '<rect class="cell" x="{:.1f}" y="{:.1f}" width="{w:.1f}" height="{w:.1f}" fill-opacity="{}">'
+            "<title>{}</title></rect>"
+        )
         marks.append(Markup(square).format(x, y, strength, tip, w=cell - 1))
         if len(classes) <= 12 and share >= 0.005:
             css = "share strong" if strength > 0.6 else "share"

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from coldpress.errors import ArtifactError
-from coldpress.report import figures, formats, tables
+from coldpress.report import figures, formats, layers, tables
 
 logger = logging.getLogger("coldpress.report")
 
@@ -43,10 +43,14 @@ def render(folder: str | Path) -> Path:
         raise ArtifactError(f"{folder} has no metrics.json; give the --out folder of a finished coldpress run")
     details, plan = _read(folder / "details.json") or {}, _read(folder / "plan.json") or {}
     try:
-        html = _environment().get_template("report.html.j2").render(_content(metrics, details, plan, _steps(folder / "log.jsonl")))
+        html = (
+            _environment()
+            .get_template("report.html.j2")
+            .render(_content(metrics, details, plan, _steps(folder / "log.jsonl")))
+        )
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
         raise ArtifactError(
-            f"metrics.json or details.json in {folder} does not have the form of an artifact: {error!r}; run compress again"
+            f"metrics.json or details.json in {folder} is not in the form of an artifact: {error!r}; run compress again"
         ) from error
     page, beside = folder / NAME, folder / f"{NAME}.partial"
     try:
@@ -72,7 +76,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _steps(path: Path) -> list[tuple[str, float]]:
-    """The steps of the run that say how many seconds they took; a log cut short by a crash is read as far as it goes."""
+    """The steps that say how many seconds they took; a log cut short by a crash is read as far as it goes."""
     steps: dict[str, float] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
@@ -100,7 +104,7 @@ def _environment() -> Environment:
 
 def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, float]]) -> dict[str, Any]:
     """Everything that the template shows; an empty part makes the template say that it is absent."""
-    layers = details.get("layers") or []
+    shapes = details.get("layers") or []
     confusion = details.get("confusion") or {}
     solver = metrics.get("solver") or {}
     original = metrics.get("original") or {}
@@ -114,10 +118,10 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "control": metrics.get("control") or {},
         "prediction": tables.prediction(metrics),
         "pareto": figures.pareto(details.get("pareto") or []),
-        "layers": tables.layer_rows(layers),
-        "layer_totals": tables.layer_totals(layers),
-        "layer_summary": tables.layer_summary(layers),
-        "cost_names": [name for _, name, _ in tables.COSTS],
+        "layers": layers.rows(shapes),
+        "layer_totals": layers.totals(shapes),
+        "layer_summary": layers.summary(shapes),
+        "cost_names": [name for _, name, _ in layers.COSTS],
         "correlation": figures.correlation(details.get("correlation") or {}),
         "latency": figures.latency(details.get("latency_samples") or {}),
         "confusion": figures.confusion(confusion),
@@ -125,7 +129,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "class_count": len(confusion.get("classes") or []),
         "refused": tables.refused_groups(details.get("refused") or {}),
         "refused_known": "refused" in details,
-        "trace": figures.trace(details.get("trace") or [], str(solver.get("name") or "")),
+        "trace": figures.trace(details.get("trace") or []),
         "solver": _plain(solver),
         "history": figures.history(details.get("history") or [], original.get("accuracy")),
         "steps": steps,
@@ -145,7 +149,7 @@ def _plain(values: Json) -> dict[str, str]:
         if isinstance(value, bool):
             shown[key] = "yes" if value else "no"
         elif isinstance(value, float):
-            shown[key] = formats.three(value)
+            shown[key] = formats.percent(value, 2) if key == "gap" else formats.three(value)
         elif isinstance(value, int | str):
             shown[key] = str(value)
     return {key.replace("_", " "): value for key, value in shown.items()}
@@ -177,8 +181,10 @@ def snippet(metrics: Json, details: Json) -> str:
         for name, shape, dtype in zip(inputs.get("names") or [], inputs.get("shapes") or [], inputs.get("dtypes") or [])
     ]
     classes = [str(name) for name in (details.get("confusion") or {}).get("classes") or []]
-    environment = Environment(loader=PackageLoader("coldpress.report"), trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    environment.filters["literal"] = repr
+    environment = Environment(
+        loader=PackageLoader("coldpress.report"), trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    environment.filters["literal"] = json.dumps  # for strings and lists of them, Python reads it the same
     return environment.get_template("deploy.py.j2").render(
         feeds=feeds, threads=latency.get("threads"), classes=classes if 2 <= len(classes) <= 20 else []
     )

@@ -1,9 +1,9 @@
-"""The tables of a run: before and after, every layer, prediction against measurement, for the page and the terminal."""
+"""The tables of a run: before and after, prediction against measurement, mistakes, for the page and the terminal."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,32 +24,6 @@ class Row:
     after: str
     change: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Text with a small bar under it: lengths in percent of the cell, before and after."""
-
-    text: str
-    before: float = 0.0
-    after: float = 0.0
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """What happened to one layer, column by column."""
-
-    name: str
-    kind: str
-    dropped: bool
-    inputs: str
-    outputs: Bar
-    rank: str
-    bits: str
-    costs: tuple[Bar, ...]
-
-
-COSTS = (("macs", "MACs", formats.scaled), ("bytes", "Bytes", formats.size), ("ms", "Predicted ms", formats.three))
 
 
 def comparison(metrics: Json) -> list[Row]:
@@ -73,7 +47,13 @@ def comparison(metrics: Json) -> list[Row]:
     pair = before.get("accuracy_interval"), after.get("accuracy_interval")
     add("95 % interval", pair, formats.interval, _difference_interval(metrics), "of the difference: paired")
     medians = times[0].get("median"), times[1].get("median")
-    add("Latency, median", medians, formats.milliseconds, formats.ratio(*medians, "faster", "slower"), conditions(metrics))
+    add(
+        "Latency, median",
+        medians,
+        formats.milliseconds,
+        formats.ratio(*medians, "faster", "slower"),
+        conditions(metrics),
+    )
     pair = times[0].get("spread"), times[1].get("spread")
     add("Latency, spread", pair, formats.milliseconds, "", "width of the middle half of the runs")
     for field, label, show in (
@@ -92,7 +72,9 @@ def comparison(metrics: Json) -> list[Row]:
 
 def conditions(metrics: Json) -> str:
     """How latency was measured: ``ONNX Runtime 1.31, batch 1, 1 thread``."""
-    side = (metrics.get("compressed") or {}).get("latency_ms") or (metrics.get("original") or {}).get("latency_ms") or {}
+    side = (
+        (metrics.get("compressed") or {}).get("latency_ms") or (metrics.get("original") or {}).get("latency_ms") or {}
+    )
     words = [str(side["runtime"])] if side.get("runtime") else []
     if side.get("batch") is not None:
         words.append(f"batch {side['batch']}")
@@ -104,7 +86,7 @@ def conditions(metrics: Json) -> str:
 def _difference(metrics: Json) -> str:
     sides = [(metrics.get(side) or {}).get("accuracy") for side in ("original", "compressed")]
     difference = (metrics.get("comparison") or {}).get("difference")
-    if difference is None and None not in sides:
+    if difference is None and sides[0] is not None and sides[1] is not None:
         difference = sides[1] - sides[0]
     return f"{formats.signed(difference)} points" if formats.known(difference) else formats.DASH
 
@@ -119,8 +101,8 @@ def paired_test(metrics: Json) -> str:
     data = metrics.get("comparison") or {}
     if not formats.known(data.get("p_value")):
         return ""
-    words = "differ" if data["p_value"] < 0.05 else "cannot be told apart"
-    sentence = f"Exact McNemar test: {formats.p_value(data['p_value'])}, so at the 5 % level the two models {words}"
+    words = "a difference is" if data["p_value"] < 0.05 else "no difference is"
+    sentence = f"Exact McNemar test: {formats.p_value(data['p_value'])}, at the 5 % level {words} shown"
     if data.get("discordant"):
         lost, gained = data["discordant"]
         sentence += f"; {lost:,} samples only the original had right, {gained:,} only the compressed model"
@@ -143,80 +125,6 @@ def prediction(metrics: Json) -> list[Row]:
             error = f"{formats.signed(promise / fact - 1, 1)} %" if formats.known(fact) and fact else ""
             rows.append(Row(labels[field], show(promise), show(fact), error))
     return rows
-
-
-def _form(side: Json) -> str:
-    rank = side.get("rank") or []
-    method = side.get("method") or "dense"
-    return "" if method == "dense" else f"{method} {', '.join(map(str, rank if isinstance(rank, list) else [rank]))}"
-
-
-def _moved(before: str, after: str) -> str:
-    return after if before == after else f"{before} {formats.ARROW} {after}"
-
-
-def layer_rows(layers: Sequence[Json]) -> list[LayerRow]:
-    """Every layer before and after; bars of a cost are relative to the costliest layer, those of width to its own."""
-    most = {f: max((float(layer["before"].get(f) or 0) for layer in layers), default=0.0) or 1.0 for f, _, _ in COSTS}
-    rows = []
-    for layer in layers:
-        before, after = layer["before"], layer.get("after") or {}
-        dropped = not layer.get("after")
-        kept = float(after.get("out") or 0) / float(before.get("out") or 1)
-        costs = []
-        for field, _, show in COSTS:
-            sides = before.get(field), (0 if before.get(field) is not None else None) if dropped else after.get(field)
-            if sides == (None, None):
-                costs.append(Bar(formats.DASH))
-                continue
-            lengths = [100 * float(v or 0) / most[field] for v in sides]
-            costs.append(Bar(_moved(*(show(v) for v in sides)), *(round(v, 1) for v in lengths)))
-        rows.append(
-            LayerRow(
-                name=str(layer.get("name", "")),
-                kind=_kind(str(layer.get("kind", "")), before),
-                dropped=dropped,
-                inputs="" if dropped else _moved(str(before.get("in", "")), str(after.get("in", ""))),
-                outputs=Bar(_moved(str(before.get("out", "")), "0" if dropped else str(after.get("out", ""))), 100, 100 * kept),
-                rank=_form(after) or ("" if not _form(before) else "dense"),
-                bits="" if dropped or not after.get("bits") else {32: "fp32", 8: "int8"}.get(after["bits"], str(after["bits"])),
-                costs=tuple(costs),
-            )
-        )
-    return rows
-
-
-def _kind(kind: str, shape: Json) -> str:
-    kernel = shape.get("kernel")
-    if kind != "conv" or not kernel:
-        return kind
-    size = "×".join(map(str, kernel)) if isinstance(kernel, list) else f"{kernel}×{kernel}"
-    return f"conv {size}" + (f", {shape['groups']} groups" if (shape.get("groups") or 1) > 1 else "")
-
-
-def layer_totals(layers: Sequence[Json]) -> list[str]:
-    """The sums of every cost over all layers, before and after, in the order of COSTS."""
-    totals = []
-    for field, _, show in COSTS:
-        if any(layer["before"].get(field) is None for layer in layers):
-            totals.append("")
-            continue
-        sums = [sum((layer.get(side) or {}).get(field) or 0 for layer in layers) for side in ("before", "after")]
-        totals.append(_moved(*(show(v) for v in sums)))
-    return totals
-
-
-def layer_summary(layers: Sequence[Json]) -> str:
-    """Counts what was done: ``14 of 20 layers are narrower, 3 factorised, 12 in int8, 2 dropped.``"""
-    kept = [layer for layer in layers if layer.get("after")]
-    parts = (
-        ("narrower", sum(layer["after"].get("out", 0) < layer["before"].get("out", 0) for layer in kept)),
-        ("factorised", sum(bool(_form(layer["after"])) for layer in kept)),
-        ("in int8", sum(layer["after"].get("bits") == 8 for layer in kept)),
-        ("dropped", len(layers) - len(kept)),
-    )
-    done = [f"{number} {words}" for words, number in parts if number]
-    return f"Of {len(layers)} layers: " + (", ".join(done) if done else "none was changed") + "."
 
 
 def top_confusions(data: Json, most: int = 8) -> list[Row]:
