@@ -94,46 +94,49 @@ def correlation(data: Json) -> list[Figure]:
 
 def latency(samples: Json) -> list[Figure]:
     """How the measured times of both sides are distributed: on one axis from zero, and about their own medians."""
-    sides = [(name, css, [float(v) for v in samples.get(name) or [] if formats.known(v)]) for css, name in BOTH]
-    sides = [side for side in sides if side[2]]
+    sides = {css: np.asarray([v for v in samples.get(name) or [] if formats.known(v)], float) for css, name in BOTH}
+    sides = {css: values for css, values in sides.items() if len(values)}
     if not sides:
         return []
-    end = 1.04 * max(float(np.percentile(values, 99)) for _, _, values in sides)
-    bottom, row = axes.HEIGHT - axes.BOTTOM, 94
-    area = axes.Frame(
-        axes.Axis(0.0, end, 0, axes.WIDTH - axes.RIGHT), axes.Axis(0, 1, bottom, 0), "milliseconds a run", ""
-    )
-    marks = [area.draw(y_ticks=False)]
-    for i, (name, css, values) in enumerate(sides):
-        base = bottom - row * (len(sides) - 1 - i)
-        heights, edges = np.histogram(values, bins=140, range=(0, end))
-        marks.append(area.bars(heights.tolist(), edges.tolist(), base, 52, css))
-        marks.append(Markup('<path class="axis" d="M0 {}H{:.1f}"/>').format(base, area.x.end))
-        low, median, high = (float(v) for v in np.percentile(values, [25, 50, 75]))
-        words = (
-            f"{name}: median {formats.milliseconds(median)}, middle half {formats.three(low)} to {formats.three(high)}"
-        )
-        marks.append(axes.text(0, base - 64, words))
-    beyond, total = (sum(sum(v > limit for v in side[2]) for side in sides) for limit in (end, -1))
-    note = f"{total:,} runs" + (f", {beyond} of them beyond the right edge" if beyond else "")
-    first = Figure("From zero on", axes.svg(marks, "latency of both models from zero on"), note)
-    return [first, _relative_latency(sides)]
+    quartiles = {css: [float(v) for v in np.percentile(values, [25, 50, 75])] for css, values in sides.items()}
+    names = dict(BOTH)
+    words = {css: f"{names[css]}: median {formats.milliseconds(median)}" for css, (_, median, _) in quartiles.items()}
+    end = 1.04 * max(float(np.percentile(values, 99)) for values in sides.values())
+    first = _histograms("From zero on", sides, words, (0.0, end), 140, "milliseconds a run")
+
+    off = {css: 100 * (values / quartiles[css][1] - 1) for css, values in sides.items()}
+    words = {
+        css: f"{names[css]}: middle half {formats.three(low)} to {formats.milliseconds(high)}"
+        for css, (low, _, high) in quartiles.items()
+    }
+    low = min(float(np.percentile(values, 1)) for values in off.values()) - 0.5
+    high = max(float(np.percentile(values, 97)) for values in off.values()) + 0.5
+    return [first, _histograms("About the median", off, words, (low, high), 60, "percent off the median")]
 
 
-def _relative_latency(sides: Sequence[tuple[str, str, list[float]]]) -> Figure:
-    """Times as percent off their own median, so that the steadiness of both sides compares."""
-    off = [(css, 100 * (np.asarray(values) / float(np.median(values)) - 1)) for _, css, values in sides]
-    low = min(float(np.percentile(values, 1)) for _, values in off) - 0.5
-    high = max(float(np.percentile(values, 97)) for _, values in off) + 0.5
-    bottom = axes.HEIGHT - axes.BOTTOM
-    x = axes.Axis(low, high, 0, axes.WIDTH - axes.RIGHT)
-    area = axes.Frame(x, axes.Axis(0, 1, bottom, 0), "percent off the median", "")
+def _histograms(
+    title: str,
+    sides: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]],
+    words: Mapping[str, str],
+    span: tuple[float, float],
+    bins: int,
+    x_title: str,
+) -> Figure:
+    """One histogram above the other on a common axis; the few runs outside ``span`` are counted, not drawn."""
+    row, tall = 92, 52
+    bottom = row * len(sides) - 14
+    x = axes.Axis(*span, 0, axes.WIDTH - axes.RIGHT)
+    area = axes.Frame(x, axes.Axis(0, 1, bottom, 0), x_title, "")
     marks = [area.draw(y_ticks=False)]
-    for css, values in off:
-        heights, edges = np.histogram(values, bins=48, range=(low, high))
-        marks.append(area.bars(heights.tolist(), edges.tolist(), bottom, 150, f"{css} over"))
-    key = tuple(item for item in BOTH if item[0] in {css for css, _ in off})
-    return Figure("About the median", axes.svg(marks, "latency of both models about their medians"), key=key)
+    for i, (css, values) in enumerate(sides.items()):
+        base = row * (i + 1) - 14
+        heights, edges = np.histogram(values, bins=bins, range=span)
+        marks.append(area.bars(heights.tolist(), edges.tolist(), base, tall, css))
+        marks.append(Markup('<path class="axis" d="M0 {}H{:.1f}"/>').format(base, x.end))
+        marks.append(axes.text(0, base - tall - 13, words[css]))
+    outside = sum(int(((values < span[0]) | (values > span[1])).sum()) for values in sides.values())
+    note = f"{sum(map(len, sides.values())):,} runs" + (f", {outside} of them outside this range" if outside else "")
+    return Figure(title, axes.svg(marks, f"latency of both models, {x_title}", bottom + axes.BOTTOM), note)
 
 
 def trace(points: Sequence[Sequence[float | None]]) -> list[Figure]:
