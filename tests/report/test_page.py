@@ -114,6 +114,14 @@ def test_validation_accuracy_is_not_passed_off_as_test(tmp_path: Path) -> None:
     assert "Accuracy (validation)" in html
 
 
+def test_training_curve_is_held_against_validation_accuracy_only(tmp_path: Path) -> None:
+    data = metrics()
+    folder = tmp_path / "run"
+    assert "on the same data" not in read(write_artifact(folder, data, details()))
+    data["original"]["validation_accuracy"] = 0.89
+    assert "on the same data" in read(write_artifact(folder, data, details()))
+
+
 def test_rendering_again_replaces_the_page_and_leaves_nothing_beside(artifact: Path) -> None:
     first = read(artifact)
     assert read(artifact) == first

@@ -174,7 +174,7 @@ def history(epochs: Sequence[Json], original_accuracy: float | None = None) -> l
         marks = [area.draw(), area.line(xy, "after"), area.dots(xy, "after", 3)]
         if reference is not None:
             marks.append(area.line([(area.x.low, reference), (area.x.high, reference)], "reference"))
-        key = (("reference", "original, reported"),) if reference is not None else ()
+        key = (("reference", "original, on the same data"),) if reference is not None else ()
         figures.append(Figure("", axes.svg(marks, f"{title} by epoch"), key=key))
     return figures
 

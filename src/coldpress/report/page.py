@@ -107,7 +107,6 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
     shapes = details.get("layers") or []
     confusion = details.get("confusion") or {}
     solver = metrics.get("solver") or {}
-    original = metrics.get("original") or {}
     return {
         "name": metrics.get("name") or "",
         "headline": headline(metrics),
@@ -131,7 +130,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "refused_known": "refused" in details,
         "trace": figures.trace(details.get("trace") or []),
         "solver": _plain(solver),
-        "history": figures.history(details.get("history") or [], original.get("accuracy")),
+        "history": figures.history(details.get("history") or [], _validation_accuracy(metrics)),
         "steps": steps,
         "choices": (metrics.get("plan") or plan.get("choices") or {}),
         "command": metrics.get("command") or "",
@@ -140,6 +139,13 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "device": _plain(metrics.get("device") or {}),
         "snippet": snippet(metrics, details),
     }
+
+
+def _validation_accuracy(metrics: Json) -> float | None:
+    """The original's accuracy on validation data, the only one that a training curve may be held against."""
+    original = metrics.get("original") or {}
+    on_validation = (metrics.get("comparison") or {}).get("split") == "validation"
+    return original.get("accuracy") if on_validation else original.get("validation_accuracy")
 
 
 def _plain(values: Json) -> dict[str, str]:
