@@ -274,7 +274,8 @@ class Problem:
             data = json.loads(text)
             if data["coldpress_problem"] != 1:
                 raise PlanError(f"problem format {data['coldpress_problem']!r} is unknown; this version reads format 1")
-            energy = Energy(**{k: np.array(v) if k != "constant" else v for k, v in data["energy"].items()})
+            parts = data["energy"]
+            energy = Energy(np.array(parts["quadratic"]), np.array(parts["linear"]), float(parts["constant"]))
             costs = {name: _read_cost(name, entry) for name, entry in data["costs"].items()}
             labels = data["labels"]
             sizes = [len(texts) for texts in labels]

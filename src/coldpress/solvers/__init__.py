@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 
 from coldpress.errors import ColdpressError
 from coldpress.problem import Problem
-from coldpress.solvers import anneal, greedy, random
+from coldpress.solvers import anneal, auto, exact, greedy, random, relaxation
 from coldpress.solvers._answer import Answer, relative_gap
 
 __all__ = ["SOLVERS", "Answer", "relative_gap", "solve"]
 
 SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "anneal": anneal.solve,
-    "auto": anneal.solve,
+    "auto": auto.solve,
+    "exact": exact.solve,
     "greedy": greedy.solve,
     "random": random.solve,
+    "relaxation": relaxation.solve,
 }
 
 

@@ -129,8 +129,9 @@ def unreachable(problem: Problem) -> BudgetError:
             reachable = found if np.isfinite(found) else bound
             share = reachable / problem.originals[quantity]
             return BudgetError(
-                f"the budget {quantity}={written} (at most {limit:.6g}) cannot be met: the smallest {quantity} that can "
-                f"be reached is {reachable:.6g}, {share:.1%} of the original; raise the limit or offer stronger options"
+                f"the budget {quantity}={written} (at most {limit:.6g}) cannot be met: the smallest {quantity} that "
+                f"can be reached is {reachable:.6g}, {share:.1%} of the original; "
+                "raise the limit or offer stronger options"
             )
         lines.append(f"{quantity} <= {limit:.6g} (alone, {max(bound, min(found, limit)):.6g} can be reached)")
     return BudgetError(

@@ -79,7 +79,8 @@ def merge_blocks(problem: Problem) -> tuple[list[Block], Floats]:
     room = np.array([1.0 - problem.costs[name].constant / limit for name, limit in limits.items()])
     if constants is not None and len(limits):
         room = room - constants
-    return [Block(units, np.ascontiguousarray(table)) for units, table in blocks.items()], room
+    # The slack of `Problem.feasible`, less a margin for rounding.
+    return [Block(units, np.ascontiguousarray(table)) for units, table in blocks.items()], room + 5e-10
 
 
 def _barrier_only(table: Floats, order: NDArray[np.intp]) -> Floats:

@@ -1,0 +1,126 @@
+"""A convex energy, equal to the problem's on every plan and as large as possible in between.
+
+Unit by unit the first option is eliminated (``x_0 = 1 - sum of the others``), which uses the one-hot rows up. What
+remains of the quadratic part may be changed by any symmetric block per unit, since ``y y^T`` has the diagonal ``y`` and
+zeros elsewhere there; ``shift`` moves such blocks M into the linear part, ``y' M y = diag(M)' y``, as far as K - M
+stays positive semi-definite (quadratic convex reformulation, Billionnet, Elloumi and Plateau 2009).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldpress.problem import Problem
+from coldpress.solvers._state import Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Convex:
+    """``constant + linear @ y + y @ quadratic @ y / 2`` with y the 0/1 vector of all options but each unit's first.
+
+    Attributes:
+        quadratic: shape ``(m, m)``; positive semi-definite once shifted.
+        linear: shape ``(m,)``.
+        constant: energy of the first option everywhere.
+        starts: first entry of each unit, and m: shape ``(units + 1,)``.
+    """
+
+    quadratic: Floats
+    linear: Floats
+    constant: float
+    starts: Ints
+
+    @classmethod
+    def of(cls, problem: Problem) -> Convex:
+        """The problem's energy in y; not convex yet where the energy is not."""
+        K, offsets = problem.energy.quadratic, problem.offsets
+        first = offsets[:-1]
+        counts = np.diff(offsets)
+        kept = np.ones(len(K), dtype=bool)
+        kept[first] = False
+        home = np.repeat(first, counts)[kept]
+        base = K[:, first].sum(axis=1) + problem.energy.linear
+        linear = base[kept] - base[home]
+        quadratic = K[np.ix_(kept, kept)] - K[np.ix_(home, kept)] - K[np.ix_(kept, home)] + K[np.ix_(home, home)]
+        constant = problem.energy_of(np.zeros(len(first), dtype=np.int64))
+        starts = np.concatenate([[0], np.cumsum(counts - 1)]).astype(np.int64)
+        return cls((quadratic + quadratic.T) / 2, linear, constant, starts)
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Each unit's entries."""
+        return [slice(int(a), int(b)) for a, b in zip(self.starts, self.starts[1:]) if b > a]
+
+    def value(self, y: Floats) -> float:
+        """The energy at ``y``, shape ``(m,)``."""
+        return float(self.constant + y @ (self.linear + 0.5 * (self.quadratic @ y)))
+
+    def vector(self, choice: Ints) -> Floats:
+        """``y`` of a choice, shape ``(m,)``."""
+        y = np.zeros(len(self.linear))
+        chosen = np.flatnonzero(choice)
+        y[self.starts[chosen] + choice[chosen] - 1] = 1.0
+        return y
+
+    def moved(self, moves: list[Floats]) -> Convex:
+        """The blocks ``moves`` (one per entry of `blocks`) taken from the quadratic part to the linear part."""
+        quadratic, linear = self.quadratic.copy(), self.linear.copy()
+        for block, move in zip(self.blocks, moves):
+            quadratic[block, block] -= move
+            linear[block] += 0.5 * np.diag(move)
+        return Convex(quadratic, linear, self.constant, self.starts)
+
+
+def shift(energy: Convex, spread: list[Floats], sweeps: int = 8) -> Convex:
+    """Move blocks to the linear part so that the energy rises most where it counts, and stays convex.
+
+    Maximises ``sum_u <M_u, C_u> + mu logdet(K - M)`` over block-diagonal M by exact block steps
+    ``M_u += S_u - mu C_u^-1`` (S_u the Schur complement of the unit), with mu falling sweep by sweep.
+
+    Args:
+        energy: from `Convex.of`.
+        spread: C_u per block, the covariance of the unit's options in the relaxed solution, positive definite.
+        sweeps: passes over the units.
+    """
+    m = len(energy.linear)
+    if m == 0:
+        return energy
+    blocks = energy.blocks
+    scale = float(np.abs(np.diag(energy.quadratic)).mean()) or 1.0
+    floor = min(float(np.linalg.eigvalsh(energy.quadratic)[0]), 0.0)
+    ridge = -floor * 1.01 + 1e-6 * scale
+    residual = energy.quadratic + ridge * np.eye(m)
+    inverse = np.linalg.inv(residual)
+    inverse = (inverse + inverse.T) / 2
+    moves = [np.zeros((b.stop - b.start,) * 2) for b in blocks]
+    caps = [np.linalg.inv(c) for c in spread]
+    worth = sum(float(np.sum(c * energy.quadratic[b, b])) for b, c in zip(blocks, spread))
+    for mu in np.geomspace(1e-1, 1e-4, sweeps) * max(worth, 1e-300) / m:
+        for b, move, cap in zip(blocks, moves, caps):
+            schur = np.linalg.inv(inverse[b, b])
+            step = schur - mu * cap
+            step = (step + step.T) / 2
+            # (R - E step E')^-1 by Woodbury; schur - step = mu cap stays positive definite.
+            core = np.linalg.inv(mu * cap)
+            gain = schur @ (core @ step)
+            columns = inverse[:, b].copy()
+            inverse += columns @ ((gain + gain.T) / 2) @ columns.T
+            move += step
+    shifted = energy.moved(moves)
+    lowest = float(np.linalg.eigvalsh(shifted.quadratic)[0])
+    # The ridge, and rounding in the updates, are paid back exactly.
+    pay = lowest - 1e-12 * scale
+    return shifted.moved([pay * np.eye(b.stop - b.start) for b in blocks]) if pay < 0 else shifted
+
+
+def spreads(energy: Convex, y: NDArray[np.float64], smoothing: float = 0.05) -> list[Floats]:
+    """Covariance of every unit's options under the relaxed ``y``, smoothed toward indifference."""
+    found = []
+    for block in energy.blocks:
+        size = block.stop - block.start
+        share = np.clip((1 - smoothing) * y[block] + smoothing / (size + 1), 1e-9, None)
+        found.append(np.diag(share) - np.outer(share, share) / max(1.0, float(share.sum()) * 1.0000001))
+    return found

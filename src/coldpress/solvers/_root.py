@@ -1,0 +1,84 @@
+"""The root of the exact solvers: the convex energy shifted where the relaxed solution is spread, and its bound."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from coldpress.solvers._answer import Progress
+from coldpress.solvers._convex import Convex, shift, spreads
+from coldpress.solvers._moves import polish
+from coldpress.solvers._relaxation import Oracle, Relaxed, relax
+from coldpress.solvers._state import Arrays, Floats, Ints
+
+
+class Root(NamedTuple):
+    """A convex energy, the cost tables, and the relaxed solution under both."""
+
+    energy: Convex
+    oracle: Oracle
+    relaxed: Relaxed
+    penalty: float
+
+
+def free(progress: Progress) -> list[Floats]:
+    """Nothing barred: zeros per unit."""
+    return [np.zeros(size) for size in progress.problem.sizes]
+
+
+def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, rounds: int = 6) -> Root:
+    """Alternate between the relaxed solution and the shift of the energy that is best for it.
+
+    Raises the bound of ``progress`` and offers it the plans met; stops at ``max_gap``, when a round gains
+    little, or when the time is up.
+    """
+    plain = Convex.of(progress.problem)
+    oracle = Oracle(progress.problem)
+    share = plain.vector(begin)
+    for block in plain.blocks:
+        share[block] = 0.5 * share[block] + 0.5 / (block.stop - block.start + 1)
+    spread = spreads(plain, share)
+    energy = shift(plain, spread, sweeps=3)
+    penalty = 10.0 * max(
+        abs(plain.value(plain.vector(begin))), abs(progress.energy) if progress.choice is not None else 0.0
+    )
+    penalty = max(penalty, 1e-9)
+    atoms = oracle.atom(energy, begin)
+    best: Root | None = None
+    deadline = progress.started + progress.time_limit
+    for step in range(rounds):
+        relaxed = relax(
+            energy, oracle, atoms, free(progress), penalty=penalty, cutoff=progress.energy, tolerance=2e-4,
+            deadline=deadline,
+        )  # fmt: skip
+        gained = np.inf if best is None else relaxed.bound - best.relaxed.bound
+        if gained > 0:
+            best = Root(energy, oracle, relaxed, penalty)
+        progress.raise_bound(relaxed.bound)
+        round_mixture(progress, arrays, energy, relaxed)
+        if progress.gap <= max_gap or progress.left == 0.0 or not np.isfinite(relaxed.bound):
+            break
+        if step >= 2 and gained < 2e-4 * abs(relaxed.bound):
+            break
+        atoms = relaxed.atoms
+        # The saddle point's spread is approached by averaging: the newest counts 1 / (step + 1).
+        newest = spreads(plain, relaxed.y)
+        spread = newest if step == 0 else [old + (new - old) / (step + 1) for old, new in zip(spread, newest)]
+        energy = shift(plain, spread, sweeps=5)
+    assert best is not None
+    return best
+
+
+def round_mixture(progress: Progress, arrays: Arrays, energy: Convex, relaxed: Relaxed) -> None:
+    """Offer the likeliest plan of the mixture and its heaviest member, repaired and descended."""
+    likeliest = np.zeros(len(energy.starts) - 1, dtype=np.int64)
+    for unit, (a, b) in enumerate(zip(energy.starts, energy.starts[1:])):
+        part = relaxed.y[a:b]
+        likeliest[unit] = int(np.argmax(np.concatenate([[1.0 - part.sum()], part])))
+    heaviest = relaxed.atoms.choices[int(np.argmax(relaxed.weights[: len(relaxed.atoms)]))]
+    for choice in (likeliest, heaviest):
+        if all(np.isfinite(cost) for cost in progress.problem.costs_of(choice).values()):
+            polished, inside = polish(arrays, choice)
+            if inside:
+                progress.offer(polished)

@@ -1,0 +1,127 @@
+"""Branch and bound over options, bounded by mixtures of plans (`_relaxation`): proves how good the best plan is."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+
+import numpy as np
+
+from coldpress.problem import Problem
+from coldpress.solvers import anneal
+from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers._convex import Convex
+from coldpress.solvers._relaxation import Atoms, Relaxed, relax
+from coldpress.solvers._root import Root, bound_root, free, round_mixture
+from coldpress.solvers._state import Arrays, Floats, allowed_start, flatten, merge_blocks
+from coldpress.solvers.greedy import offer_smallest
+
+Barred = list[Floats]
+
+
+def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap: float = 1e-7) -> Answer:
+    """Find the plan of least energy and prove it, or stop at the time limit with a bound.
+
+    Args:
+        problem: what to solve; the energy need not be convex.
+        seed: of the annealing that finds the first plan.
+        time_limit: seconds.
+        max_gap: stop when the relative gap is at most this.
+
+    Raises:
+        BudgetError: the budget cannot be met (proven), or no plan was found in time.
+    """
+    arrays = flatten(problem)
+    anneal.warm_up()
+    progress = start(problem, time_limit)
+    quick = Progress(problem, 0.2 * time_limit)
+    anneal.search(quick, arrays, seed, num_reads=2)
+    if quick.choice is not None:
+        progress.offer(quick.choice)
+    else:
+        offer_smallest(progress)
+    prove(progress, arrays, max_gap)
+    return progress.answer("exact")
+
+
+def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
+    """Raise the bound of ``progress`` and improve its plan until the gap is ``max_gap`` or the time is up."""
+    problem = progress.problem
+    begin = allowed_start(problem, merge_blocks(problem)[0]) if progress.choice is None else progress.choice
+    root = bound_root(progress, arrays, begin, max_gap)
+    if progress.gap <= max_gap or progress.left == 0.0 or not np.isfinite(root.relaxed.bound):
+        return
+    count = itertools.count()
+    opened: list[tuple[float, int, Barred, Relaxed]] = [(root.relaxed.bound, next(count), free(progress), root.relaxed)]
+    while opened and progress.left > 0.0:
+        bound, _, barred, relaxed = heapq.heappop(opened)
+        progress.raise_bound(bound)
+        if progress.gap <= max_gap:
+            return
+        for child in _branch(root.energy, barred, relaxed):
+            found = _bound_child(progress, root, child, relaxed.atoms, max_gap)
+            if found is None or found.bound >= _cutoff(progress, max_gap):
+                continue
+            round_mixture(progress, arrays, root.energy, found)
+            if _undecided(child):
+                heapq.heappush(opened, (max(found.bound, bound), next(count), child, found))
+    if not opened:
+        progress.raise_bound(_cutoff(progress, max_gap) if progress.left == 0.0 else progress.energy)
+    elif progress.left == 0.0:
+        progress.raise_bound(opened[0][0])
+
+
+def _cutoff(progress: Progress, max_gap: float) -> float:
+    return progress.energy - 0.5 * max_gap * abs(progress.energy) if progress.choice is not None else np.inf
+
+
+def _undecided(barred: Barred) -> bool:
+    return any((bar == 0).sum() > 1 for bar in barred)
+
+
+def _branch(energy: Convex, barred: Barred, relaxed: Relaxed) -> list[Barred]:
+    """Two children: the options of the unit whose spread costs most, split in order at the mixture's middle."""
+    best, unit, cut = -1.0, -1, 0
+    for u, bar in enumerate(barred):
+        allowed = np.flatnonzero(bar == 0)
+        if len(allowed) < 2:
+            continue
+        a, b = energy.starts[u], energy.starts[u + 1]
+        part = relaxed.y[a:b]
+        share = np.concatenate([[max(1.0 - part.sum(), 0.0)], part])[allowed]
+        below = np.cumsum(share / share.sum())[:-1]
+        at = int(np.argmin(np.abs(below - 0.5)))
+        block = energy.quadratic[a:b, a:b]
+        convexity = float(np.diag(block) @ part - part @ block @ part)
+        score = min(below[at], 1.0 - below[at]) * 1e-9 + max(convexity, 0.0)
+        if score > best:
+            best, unit, cut = score, u, int(allowed[at])
+    children = []
+    for low in (True, False):
+        bar = barred[unit].copy()
+        if low:
+            bar[cut + 1 :] = np.inf
+        else:
+            bar[: cut + 1] = np.inf
+        children.append([bar if u == unit else other for u, other in enumerate(barred)])
+    return children
+
+
+def _bound_child(progress: Progress, root: Root, barred: Barred, atoms: Atoms, max_gap: float) -> Relaxed | None:
+    """The relaxed solution of a child, or None if none of its plans is allowed."""
+    allowed = np.ones(len(atoms), dtype=bool)
+    for u, bar in enumerate(barred):
+        allowed &= bar[atoms.choices[:, u]] == 0
+    if allowed.any():
+        begin = atoms.take(allowed)
+    else:
+        least, choice = root.oracle.cheapest(barred, np.ones(len(root.oracle.room)))
+        if not np.isfinite(least):
+            return None
+        begin = root.oracle.atom(root.energy, choice)
+    found = relax(
+        root.energy, root.oracle, begin, barred, penalty=root.penalty, cutoff=_cutoff(progress, max_gap),
+        tolerance=max(2e-4, 0.1 * max_gap) if _undecided(barred) else 0.0,
+        deadline=progress.started + progress.time_limit,
+    )  # fmt: skip
+    return found if found.bound < np.inf else None

@@ -1,0 +1,112 @@
+"""All solvers against brute force on tiny problems."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldpress.errors import BudgetError, ColdpressError
+from coldpress.problem import Cost, Energy, Factor, Problem
+from coldpress.solvers import SOLVERS, solve
+
+PROVING = ("auto", "exact", "relaxation")
+
+
+def tiny(seed: int, *, convex: bool = True, forbid: bool = False, limits: int = 1, separable: bool = False) -> Problem:
+    rng = np.random.default_rng(seed)
+    sizes = [int(size) for size in rng.integers(1, 5, size=rng.integers(2, 6))]
+    n, units = sum(sizes), len(sizes)
+    G = rng.normal(size=(n, n if convex else 3)) * rng.exponential(size=(n, 1))
+    K = G @ G.T if convex else G @ rng.normal(size=(3, n))
+    K = (K + K.T) / 2
+    if separable:
+        K = np.diag(np.diag(K))
+    costs = {}
+    for name in ("macs", "size")[: max(limits, 1)]:
+        factors = []
+        for _ in range(int(rng.integers(1, 4))):
+            scope = rng.permutation(units)[: rng.integers(1, min(units, 3) + 1)]
+            table = rng.uniform(0.1, 1.0, size=[sizes[u] for u in scope])
+            if forbid:
+                table[rng.uniform(size=table.shape) < 0.2] = np.inf
+                table[(0,) * table.ndim] = 1.0
+            factors.append(Factor(tuple(int(u) for u in scope), table))
+        costs[name] = Cost(name, tuple(factors), constant=0.1)
+    quantities = dict.fromkeys(list(costs)[:limits], f"{rng.integers(40, 100)}%")
+    return Problem.from_arrays(sizes, Energy(K, rng.normal(size=n), 0.5), costs, quantities)
+
+
+def brute_force(problem: Problem) -> float:
+    choices = itertools.product(*(range(size) for size in problem.sizes))
+    return min((problem.energy_of(c) for c in choices if problem.feasible(c)), default=np.inf)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    convex=st.booleans(),
+    forbid=st.booleans(),
+    limits=st.integers(0, 2),
+    separable=st.booleans(),
+)
+def test_every_solver_against_brute_force(seed, convex, forbid, limits, separable):
+    problem = tiny(seed, convex=convex, forbid=forbid, limits=limits, separable=separable)
+    best = brute_force(problem)
+    tolerance = 1e-6 * (1.0 + abs(best))
+    for name in SOLVERS:
+        if not np.isfinite(best):
+            with pytest.raises(BudgetError):
+                solve(problem, name, time_limit=5.0)
+            continue
+        answer = solve(problem, name, time_limit=5.0)
+        assert problem.feasible(answer.choice)
+        assert answer.feasible
+        assert answer.energy == pytest.approx(problem.energy_of(answer.choice))
+        assert answer.energy >= best - tolerance
+        assert np.array_equal(problem.choice(answer.plan), answer.choice)
+        if name in PROVING:
+            assert answer.lower_bound is not None
+            assert answer.lower_bound <= best + tolerance
+        if name in ("exact", "auto"):
+            assert answer.energy <= best + (tolerance if name == "exact" else 2e-3 * abs(best) + tolerance)
+
+
+@pytest.mark.parametrize("name", sorted(SOLVERS))
+def test_same_seed_gives_the_same_plan(name):
+    problem = tiny(3, limits=2)
+    first, second = (solve(problem, name, seed=7, time_limit=30.0) for _ in range(2))
+    assert first.plan == second.plan
+
+
+@pytest.mark.parametrize("name", sorted(SOLVERS))
+def test_a_budget_that_cannot_be_met_says_what_can(name):
+    tables = {"size": Cost("size", (Factor((0, 1), np.array([[4.0, 3.0], [3.0, 2.0]])),))}
+    problem = Problem.from_arrays([2, 2], Energy(np.eye(4), np.zeros(4)), tables, {"size": "40%"})
+    with pytest.raises(BudgetError, match=r"size=40%.*smallest size that can be reached is 2, 50.0%"):
+        solve(problem, name)
+
+
+def test_limits_that_exclude_each_other_are_reported_together():
+    costs = {
+        "size": Cost("size", (Factor((0,), np.array([2.0, 1.0, 3.0])),)),
+        "macs": Cost("macs", (Factor((0,), np.array([2.0, 3.0, 1.0])),)),
+    }
+    problem = Problem.from_arrays([3], Energy(np.eye(3), np.zeros(3)), costs, {"size": "60%", "macs": "60%"})
+    with pytest.raises(BudgetError, match=r"all limits together: size <= .* macs <= "):
+        solve(problem)
+
+
+def test_an_unknown_solver_names_the_near_one():
+    with pytest.raises(ColdpressError, match="did you mean 'anneal'"):
+        solve(tiny(0), "aneal")
+
+
+def test_the_trace_only_improves():
+    answer = solve(tiny(11), "exact")
+    energies = [energy for _, energy, _ in answer.trace]
+    bounds = [bound for _, _, bound in answer.trace if bound is not None]
+    assert energies == sorted(energies, reverse=True)
+    assert bounds == sorted(bounds)
+    assert answer.gap == pytest.approx(0.0, abs=1e-6)
