@@ -1,0 +1,158 @@
+"""Data sets held in memory, and one way to read any data set in batches.
+
+A batch is ``(x, y)``, or ``(x1, x2, ..., y)`` for a model with several inputs; inside coldpress it is
+``(inputs, labels)`` with ``inputs`` a tuple of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from coldpress.errors import TaskError
+
+Batch = tuple[tuple[Tensor, ...], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class TensorData(Dataset[tuple[Tensor, Tensor]]):
+    """A labelled image data set in memory: bytes are kept as bytes and normalised batch by batch.
+
+    Attributes:
+        inputs: ``(samples, channels, height, width)``, uint8 (scaled by 1/255 when read) or floating point.
+        labels: ``(samples,)`` int64.
+        classes: class names, by label.
+        mean, std: per channel, of the scaled inputs; empty leaves them as they are.
+        flip: augmentation mirrors images left to right half of the time.
+        pad: augmentation pads by so many pixels and crops back at random.
+        sources: the files that the samples came from, where the data set stands for whole files.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    flip: bool = False
+    pad: int = 0
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.labels):
+            raise TaskError(f"{len(self.inputs)} inputs but {len(self.labels)} labels; they must be as many")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self._normalise(self.inputs[index][None])[0], self.labels[index]
+
+    def subset(self, indices: Tensor | Sequence[int]) -> TensorData:
+        """The samples at ``indices`` as a data set of their own."""
+        rows = torch.as_tensor(indices, dtype=torch.long)
+        return replace(self, inputs=self.inputs[rows], labels=self.labels[rows])
+
+    def without(self, other: TensorData) -> TensorData:
+        """The samples whose inputs are not, value for value, in ``other``."""
+        theirs = {row.tobytes() for row in other.inputs.contiguous().numpy()}
+        mine = self.inputs.contiguous().numpy()
+        return self.subset([i for i, row in enumerate(mine) if row.tobytes() not in theirs])
+
+    def batches(
+        self,
+        batch_size: int,
+        shuffle: bool = False,
+        generator: torch.Generator | None = None,
+        augment: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(inputs (batch, channels, height, width) float32, labels (batch,))``, augmented as one tensor."""
+        order = torch.randperm(len(self), generator=generator) if shuffle else torch.arange(len(self))
+        for rows in torch.split(order, batch_size):
+            inputs = self.inputs[rows]
+            if augment:
+                inputs = self._augment(inputs, generator)
+            yield self._normalise(inputs), self.labels[rows]
+
+    def _normalise(self, inputs: Tensor) -> Tensor:
+        scaled = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
+        if not self.mean:
+            return scaled
+        shape = (1, -1) + (1,) * (scaled.dim() - 2)
+        return (scaled - torch.tensor(self.mean).view(shape)) / torch.tensor(self.std).view(shape)
+
+    def _augment(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        count, _, height, width = inputs.shape
+        if self.pad:
+            # The padding is black before normalisation, as in torchvision's RandomCrop on images.
+            padded = F.pad(inputs, (self.pad,) * 4)
+            tops, lefts = torch.randint(0, 2 * self.pad + 1, (2, count), generator=generator)
+            rows = (tops[:, None] + torch.arange(height))[:, :, None]
+            columns = (lefts[:, None] + torch.arange(width))[:, None, :]
+            inputs = padded.permute(0, 2, 3, 1)[torch.arange(count)[:, None, None], rows, columns].permute(0, 3, 1, 2)
+        if self.flip:
+            mirrored = torch.rand(count, generator=generator) < 0.5
+            inputs = torch.where(mirrored[:, None, None, None], inputs.flip(3), inputs)
+        return inputs
+
+
+def read_batches(
+    data: Any,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    generator: torch.Generator | None = None,
+    augment: bool = False,
+) -> Iterator[Batch]:
+    """Read any data set in batches: TensorData, a torch Dataset, a DataLoader, or an iterable of batches.
+
+    A DataLoader or an iterable is read as it is: its own batch size and order hold.
+
+    Raises:
+        TaskError: a batch is not ``(x, y)`` or ``(x1, x2, ..., y)`` of tensors.
+    """
+    batches: Iterable[Any]
+    if isinstance(data, TensorData):
+        batches = data.batches(batch_size, shuffle, generator, augment)
+    elif isinstance(data, Dataset):
+        batches = DataLoader(data, batch_size=batch_size, shuffle=shuffle, generator=generator)
+    else:
+        batches = data
+    for batch in batches:
+        yield split_batch(batch)
+
+
+def split_batch(batch: Any) -> Batch:
+    """``(x1, ..., y)`` as ``((x1, ...), y)``. Raises TaskError when it is not a tuple or list of tensors."""
+    if not isinstance(batch, tuple | list) or len(batch) < 2:
+        raise TaskError(
+            f"a batch is a {type(batch).__name__}; it must be a tuple (inputs, labels), "
+            "or (input 1, input 2, ..., labels)"
+        )
+    if not all(isinstance(part, Tensor) for part in batch):
+        kinds = ", ".join(type(part).__name__ for part in batch)
+        raise TaskError(
+            f"a batch holds ({kinds}); all parts must be tensors: give the data set a transform or collate_fn"
+        )
+    *inputs, labels = batch
+    return tuple(inputs), labels
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The logits of a model's output: the tensor itself, or the first of a tuple.
+
+    Raises:
+        TaskError: the output is anything else, a dict say.
+    """
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    if not isinstance(first, Tensor):
+        raise TaskError(
+            f"the model returns a {type(output).__name__}; it must return a tensor of logits, or a tuple that "
+            "starts with one: wrap it in a module whose forward picks the logits"
+        )
+    return first

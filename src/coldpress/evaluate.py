@@ -1,0 +1,178 @@
+"""Evaluation: what a model predicts on a data set, how sure that is, and whether two models differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from coldpress.data import Batch, first_tensor
+from coldpress.errors import TaskError
+
+Predict = Callable[[tuple[Tensor, ...]], Tensor]
+Metric = Callable[[Tensor, Tensor], float]
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) == labels).double().mean())
+
+
+def _top5_accuracy(logits: Tensor, labels: Tensor) -> float:
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    return float((best == labels[:, None]).any(1).double().mean())
+
+
+METRICS: dict[str, Metric] = {"accuracy": _accuracy, "top5_accuracy": _top5_accuracy}
+LOSSES: dict[str, Criterion] = {"cross_entropy": F.cross_entropy}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A model's outputs on a data set.
+
+    Attributes:
+        logits: ``(N, classes)`` float32.
+        labels: ``(N,)`` int64.
+        loss: mean loss a sample.
+    """
+
+    logits: Tensor
+    labels: npt.NDArray[np.int64]
+    loss: float
+
+    @cached_property
+    def predictions(self) -> npt.NDArray[np.int64]:
+        """The class of the largest logit, ``(N,)``."""
+        return self.logits.argmax(1).numpy()
+
+    @cached_property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether each prediction is right, ``(N,)``."""
+        return np.asarray(self.predictions == self.labels, dtype=np.bool_)
+
+    @property
+    def samples(self) -> int:
+        """How many samples were judged."""
+        return len(self.labels)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of right predictions."""
+        return float(self.correct.mean())
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the accuracy."""
+        return wilson_interval(int(self.correct.sum()), self.samples)
+
+    def score(self, metric: Metric) -> float:
+        """``metric(logits, labels)``, higher is better."""
+        return float(metric(self.logits, torch.from_numpy(self.labels)))
+
+    def confusion(self, classes: int | None = None) -> npt.NDArray[np.int64]:
+        """``(classes, classes)`` counts: row = label, column = prediction."""
+        size = classes or self.logits.shape[1]
+        counts = np.bincount(self.labels * size + self.predictions, minlength=size * size)
+        return counts.reshape(size, size).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same samples.
+
+    Attributes:
+        difference: accuracy of the second less that of the first.
+        difference_interval: its 95 % interval for paired samples.
+        p_value: exact McNemar test of "both are as often right", two-sided.
+        discordant: samples that only the first got right, and that only the second got right.
+        samples: how many samples both judged.
+    """
+
+    difference: float
+    difference_interval: tuple[float, float]
+    p_value: float
+    discordant: tuple[int, int]
+    samples: int
+
+
+def predictor(model: nn.Module, device: torch.device | str = "cpu") -> Predict:
+    """``predict(inputs)`` for a PyTorch model: eval mode, no gradients, logits on the CPU in float32."""
+    model.eval().to(device)
+
+    def predict(inputs: tuple[Tensor, ...]) -> Tensor:
+        with torch.inference_mode():
+            return first_tensor(model(*(x.to(device) for x in inputs))).float().cpu()
+
+    return predict
+
+
+def evaluate(predict: Predict, batches: Iterable[Batch], loss: Criterion = F.cross_entropy) -> Evaluation:
+    """Run ``predict`` over batches of ``(inputs, labels)``.
+
+    Args:
+        predict: from a tuple of input tensors to logits ``(batch, classes)``; see `predictor`.
+        batches: as `coldpress.data.read_batches` gives them.
+        loss: mean loss of logits ``(batch, classes)`` and labels ``(batch,)``.
+
+    Raises:
+        TaskError: there is no sample, the logits are not ``(batch, classes)``, or they hold NaN or Inf.
+    """
+    all_logits: list[Tensor] = []
+    all_labels: list[Tensor] = []
+    total = 0.0
+    for inputs, labels in batches:
+        logits = predict(inputs)
+        if logits.dim() != 2 or len(logits) != len(labels):
+            raise TaskError(
+                f"the model gives outputs {tuple(logits.shape)} for {len(labels)} labels; need (batch, classes)"
+            )
+        if not torch.isfinite(logits).all():
+            raise TaskError("the model's outputs hold NaN or Inf; check its weights, and that inputs are normalised")
+        total += float(loss(logits, labels)) * len(labels)
+        all_logits.append(logits)
+        all_labels.append(labels.cpu())
+    if not all_labels:
+        raise TaskError("there is no sample to evaluate on; the data set or loader is empty")
+    labels = torch.cat(all_labels).long()
+    return Evaluation(torch.cat(all_logits), labels.numpy(), total / len(labels))
+
+
+def compare(first: Evaluation, second: Evaluation) -> Comparison:
+    """The paired comparison of two models on the same samples in the same order.
+
+    The test is McNemar's exact one (binomial on discordant pairs); the interval is Agresti and Min's (Statistics in
+    Medicine 24, 2005): Wald's with half a sample added to each discordant count.
+
+    Raises:
+        TaskError: the two were not evaluated on the same labels.
+    """
+    if not np.array_equal(first.labels, second.labels):
+        raise TaskError(f"evaluations of {first.samples} and {second.samples} samples do not have the same labels")
+    n = first.samples
+    only_first = int((first.correct & ~second.correct).sum())
+    only_second = int((second.correct & ~first.correct).sum())
+    discordant = only_first + only_second
+    p_value = float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    b, c, m = only_first + 0.5, only_second + 0.5, n + 2
+    centre, spread = (c - b) / m, 1.959964 * math.sqrt(b + c - (c - b) ** 2 / m) / m
+    interval = (max(-1.0, centre - spread), min(1.0, centre + spread))
+    return Comparison((only_second - only_first) / n, interval, p_value, (only_first, only_second), n)
+
+
+def wilson_interval(successes: int, samples: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion.
+
+    >>> [round(edge, 3) for edge in wilson_interval(90, 100)]
+    [0.826, 0.945]
+    """
+    interval = stats.binomtest(successes, samples).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)

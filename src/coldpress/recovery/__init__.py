@@ -1,0 +1,8 @@
+"""Recovery of accuracy after surgery: BatchNorm recalibration, training and distillation."""
+
+from coldpress.recovery.batchnorm import recalibrate
+from coldpress.recovery.distil import distil
+from coldpress.recovery.settings import Settings, one_cycle
+from coldpress.recovery.train import Epoch, History, fit
+
+__all__ = ["Epoch", "History", "Settings", "distil", "fit", "one_cycle", "recalibrate"]

@@ -1,0 +1,68 @@
+"""How to train: the settings of a run, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from coldpress.errors import TaskError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training data; 0 trains nothing.
+        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
+        lr: the highest learning rate of the cycle.
+        warmup: fraction of the steps in which the learning rate rises to ``lr``.
+        batch_size: samples a step, for data sets that are not DataLoaders.
+        weight_decay: of weights with two or more dimensions; biases and norms have none.
+        label_smoothing: of the cross-entropy, in [0, 1).
+        seed: order, augmentation and dropout.
+        device: "auto" (a GPU where there is one) or a torch device.
+        precision: "auto", "fp32" or "bf16"; auto is bf16 where the device computes it natively.
+
+    Raises:
+        TaskError: a value is out of its range.
+    """
+
+    epochs: int = 5
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.05
+    warmup: float = 0.2
+    batch_size: int = 128
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "epochs": (self.epochs >= 0, "0 (no training) or more"),
+            "optimizer": (self.optimizer in ("sgd", "adamw"), "sgd or adamw"),
+            "lr": (0 < self.lr < math.inf, "above 0"),
+            "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
+            "batch_size": (self.batch_size >= 2, "2 or more, since BatchNorm has no statistics of one sample"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
+            "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
+        }
+        for name, (fits, what) in allowed.items():
+            if not fits:
+                raise TaskError(f"{name} is {getattr(self, name)!r}; it must be {what}")
+
+
+def one_cycle(step: int, steps: int, warmup: float = 0.2) -> float:
+    """Fraction of the highest learning rate at ``step`` of ``steps``: a linear rise, then half a cosine to zero.
+
+    >>> one_cycle(20, 100, warmup=0.2)
+    1.0
+    """
+    rise = warmup * steps
+    if step < rise:
+        return 0.04 + 0.96 * step / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))

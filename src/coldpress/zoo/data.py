@@ -1,0 +1,82 @@
+"""Data sets by name, for the command line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coldpress.data import TensorData
+from coldpress.errors import TaskError
+from coldpress.splits import split
+from coldpress.zoo import cifar10, fashion_mnist, folder
+
+VALIDATION = 5_000
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint data sets for a Task: ``Task(model, examples, **splits.arguments())``."""
+
+    train: Any
+    validation: Any
+    test: Any
+
+    def arguments(self) -> dict[str, Any]:
+        """The three as keyword arguments of Task."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def data(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Splits:
+    """Read a data set by name.
+
+    Args:
+        name: one of `data_names()`, or ``folder:PATH`` for an image folder (``PATH/<class>/*.png``, or with the
+            sub-folders train, and validation or test, of such folders).
+        data_dir: where the files are; the environment variable COLDPRESS_DATA where None. ``cifar10`` and
+            ``fashion-mnist`` are downloaded there, or into the cache, when missing.
+        seed: of the validation split, where the data set has none of its own.
+
+    Returns:
+        Train, validation and test data. Exact duplicates across the splits are taken out of train.
+
+    Raises:
+        TaskError: the name is unknown (near ones are named), or files are missing or cannot be read.
+    """
+    prefix, _, path = name.partition(":")
+    if prefix == "folder":
+        if not path:
+            raise TaskError("folder: names no path; write folder:PATH")
+        return Splits(*folder.read(Path(path), seed))
+    if name not in _READERS:
+        near = difflib.get_close_matches(name, data_names(), n=3, cutoff=0.4)
+        raise TaskError(
+            f"no data is called {name!r}; {'near names: ' if near else 'known: '}{', '.join(near or data_names())}"
+        )
+    given = data_dir or os.environ.get("COLDPRESS_DATA")
+    if given is not None and not Path(given).is_dir() and name != "fashion-mini":
+        raise TaskError(f"the data folder {given} does not exist; check --data-dir or COLDPRESS_DATA")
+    train, validation, test = _READERS[name](Path(given) if given is not None else None)
+    train = train.without(test)
+    if validation is None:
+        train, validation = split(train, seed, wanted=VALIDATION)
+    else:
+        train = train.without(validation)
+    return Splits(train, validation, test)
+
+
+def data_names() -> tuple[str, ...]:
+    """The names that `data` knows, besides ``folder:PATH``."""
+    return tuple(sorted(_READERS))
+
+
+_Reader = Callable[[Path | None], tuple[TensorData, TensorData | None, TensorData]]
+_READERS: dict[str, _Reader] = {
+    "cifar10": cifar10.read_published,
+    "cifar10-jpeg": cifar10.read_jpeg,
+    "fashion-mini": fashion_mnist.read_mini,
+    "fashion-mnist": fashion_mnist.read_whole,
+}
