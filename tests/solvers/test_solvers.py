@@ -43,7 +43,7 @@ def brute_force(problem: Problem) -> float:
     return min((problem.energy_of(c) for c in choices if problem.feasible(c)), default=np.inf)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     convex=st.booleans(),
@@ -75,7 +75,7 @@ def test_every_solver_against_brute_force(seed, convex, forbid, limits, separabl
 
 @pytest.mark.parametrize("name", sorted(SOLVERS))
 def test_same_seed_gives_the_same_plan(name):
-    problem = tiny(3, limits=2)
+    problem = next(p for seed in range(100) if np.isfinite(brute_force(p := tiny(seed, limits=2))))
     first, second = (solve(problem, name, seed=7, time_limit=30.0) for _ in range(2))
     assert first.plan == second.plan
 
@@ -104,7 +104,7 @@ def test_an_unknown_solver_names_the_near_one():
 
 
 def test_the_trace_only_improves():
-    answer = solve(tiny(11), "exact")
+    answer = solve(tiny(11, limits=0), "exact")
     energies = [energy for _, energy, _ in answer.trace]
     bounds = [bound for _, _, bound in answer.trace if bound is not None]
     assert energies == sorted(energies, reverse=True)

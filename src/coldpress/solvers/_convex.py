@@ -92,28 +92,44 @@ def shift(energy: Convex, spread: list[Floats], sweeps: int = 8) -> Convex:
     scale = float(np.abs(np.diag(energy.quadratic)).mean()) or 1.0
     floor = min(float(np.linalg.eigvalsh(energy.quadratic)[0]), 0.0)
     ridge = -floor * 1.01 + 1e-6 * scale
-    residual = energy.quadratic + ridge * np.eye(m)
-    inverse = np.linalg.inv(residual)
-    inverse = (inverse + inverse.T) / 2
+    lifted = energy.quadratic + ridge * np.eye(m)
     moves = [np.zeros((b.stop - b.start,) * 2) for b in blocks]
-    caps = [np.linalg.inv(c) for c in spread]
-    worth = sum(float(np.sum(c * energy.quadratic[b, b])) for b, c in zip(blocks, spread))
-    for mu in np.geomspace(1e-1, 1e-4, sweeps) * max(worth, 1e-300) / m:
-        for b, move, cap in zip(blocks, moves, caps):
+    cores = [(c + c.T) / 2 for c in spread]
+    caps = [np.linalg.inv(c) for c in cores]
+    worth = sum(float(np.sum(c * lifted[b, b])) for b, c in zip(blocks, cores))
+    for mu in np.geomspace(1e-1, 1e-4, sweeps) * worth / m:
+        inverse = _inverse(lifted, blocks, moves)
+        if inverse is None:
+            break
+        trial = [move.copy() for move in moves]
+        for b, move, cap, core in zip(blocks, trial, caps, cores):
             schur = np.linalg.inv(inverse[b, b])
             step = schur - mu * cap
-            step = (step + step.T) / 2
-            # (R - E step E')^-1 by Woodbury; schur - step = mu cap stays positive definite.
-            core = np.linalg.inv(mu * cap)
-            gain = schur @ (core @ step)
+            move += (step + step.T) / 2
+            # The inverse after the step, whose block is core / mu by construction (Woodbury).
+            gain = schur @ (core / mu - inverse[b, b]) @ schur
             columns = inverse[:, b].copy()
             inverse += columns @ ((gain + gain.T) / 2) @ columns.T
-            move += step
+        if _inverse(lifted, blocks, trial) is None:
+            break
+        moves = trial
     shifted = energy.moved(moves)
     lowest = float(np.linalg.eigvalsh(shifted.quadratic)[0])
     # The ridge, and rounding in the updates, are paid back exactly.
     pay = lowest - 1e-12 * scale
     return shifted.moved([pay * np.eye(b.stop - b.start) for b in blocks]) if pay < 0 else shifted
+
+
+def _inverse(lifted: Floats, blocks: list[slice], moves: list[Floats]) -> Floats | None:
+    """Inverse of what the moves leave, or None when rounding has made that indefinite."""
+    residual = lifted.copy()
+    for b, move in zip(blocks, moves):
+        residual[b, b] -= move
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(residual))
+    except np.linalg.LinAlgError:
+        return None
+    return root.T @ root
 
 
 def spreads(energy: Convex, y: NDArray[np.float64], smoothing: float = 0.05) -> list[Floats]:

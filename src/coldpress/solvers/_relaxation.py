@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldpress.elimination import Elimination
 from coldpress.problem import Problem
@@ -31,14 +32,17 @@ class Atoms:
     def __len__(self) -> int:
         return len(self.choices)
 
-    def take(self, rows: Ints) -> Atoms:
-        """Only these rows (indices or a mask)."""
+    def take(self, rows: NDArray[np.bool_]) -> Atoms:
+        """Only these rows."""
         return Atoms(self.choices[rows], self.ys[rows], self.costs[rows])
 
     def join(self, other: Atoms) -> Atoms:
         """Both, in order."""
-        pairs = ((self.choices, other.choices), (self.ys, other.ys), (self.costs, other.costs))
-        return Atoms(*(np.concatenate(pair) for pair in pairs))
+        return Atoms(
+            np.concatenate([self.choices, other.choices]),
+            np.concatenate([self.ys, other.ys]),
+            np.concatenate([self.costs, other.costs]),
+        )
 
 
 class Oracle:

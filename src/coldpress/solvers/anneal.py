@@ -54,7 +54,7 @@ def search(
     problem = progress.problem
     begin = allowed_start(problem, merge_blocks(problem)[0])
     options = len(arrays.linear)
-    sweeps = num_sweeps or int(np.clip(400_000 // max(options, 1), 200, 4000))
+    sweeps = num_sweeps or int(np.clip(400_000 // max(options, 1), 200, 20 * options + 200))
     harm, weight = typical_move(arrays, begin, generator(seed), 2000)
     harm = max(harm, 1e-300)
     for read in range(num_reads):

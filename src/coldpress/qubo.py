@@ -1,0 +1,183 @@
+"""A Problem as dimod models: a constrained one, exact, and a penalty QUBO for samplers that know no constraints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dimod
+import numpy as np
+
+from coldpress.errors import BudgetError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from coldpress.problem import Problem
+
+Term = tuple[str, float]
+
+
+def variable(problem: Problem, unit: int, option: int) -> str:
+    """Name of the 0/1 variable of an option: ``unit=label``."""
+    return f"{problem.names[unit]}={problem.labels[unit][option]}"
+
+
+def objective(problem: Problem) -> dimod.BinaryQuadraticModel:
+    """The energy over one variable per option; equal to `Problem.energy_of` wherever each unit has one option."""
+    energy = problem.energy
+    names = [variable(problem, u, o) for u, size in enumerate(problem.sizes) for o in range(size)]
+    linear = energy.linear + 0.5 * np.diag(energy.quadratic)
+    model = dimod.BinaryQuadraticModel(dict(zip(names, linear)), {}, energy.constant, "BINARY")
+    rows, columns = np.nonzero(np.triu(energy.quadratic, 1))
+    model.add_quadratic_from((names[i], names[j], energy.quadratic[i, j]) for i, j in zip(rows, columns))
+    return model
+
+
+def constrained_model(problem: Problem) -> dimod.ConstrainedQuadraticModel:
+    """The problem as a dimod CQM.
+
+    One binary variable per option, a discrete (one-hot) constraint per unit, the limits in shares of each. What depends
+    on two units enters as a product; on more, through a variable per joint configuration, tied to its options.
+    """
+    model = dimod.ConstrainedQuadraticModel()
+    model.set_objective(objective(problem))
+    for u, size in enumerate(problem.sizes):
+        model.add_discrete([variable(problem, u, o) for o in range(size)], label=f"one of {problem.names[u]}")
+    joint: dict[tuple[tuple[int, ...], tuple[int, ...]], str] = {}
+    for name, cost in problem.costs.items():
+        limit = problem.limits.get(name)
+        total = dimod.QuadraticModel()
+        for f, factor in enumerate(cost.factors):
+            _forbid(problem, model, f"{name} {f}", factor.units, factor.table)
+            if limit is not None:
+                _add_factor(problem, model, total, joint, factor.units, factor.table / limit)
+        if limit is not None:
+            model.add_constraint(total, "<=", 1.0 - cost.constant / limit, label=f"limit of {name}")
+    return model
+
+
+def _forbid(
+    problem: Problem,
+    model: dimod.ConstrainedQuadraticModel,
+    label: str,
+    units: tuple[int, ...],
+    table: NDArray[np.float64],
+) -> None:
+    for index in np.argwhere(np.isinf(table)):
+        names = [variable(problem, u, int(o)) for u, o in zip(units, index)]
+        terms = dimod.quicksum(dimod.Binary(name) for name in names)
+        model.add_constraint(terms <= len(names) - 1, label=f"forbidden by {label}: {' '.join(names)}")
+
+
+def _add_factor(
+    problem: Problem,
+    model: dimod.ConstrainedQuadraticModel,
+    total: dimod.QuadraticModel,
+    joint: dict[tuple[tuple[int, ...], tuple[int, ...]], str],
+    units: tuple[int, ...],
+    table: NDArray[np.float64],
+) -> None:
+    """Add one factor's cost to ``total``, with joint variables where it depends on more than two units."""
+    cells = [(tuple(int(o) for o in index), float(table[tuple(index)])) for index in np.argwhere(np.isfinite(table))]
+    for options, weight in cells:
+        names = [variable(problem, u, o) for u, o in zip(units, options)]
+        for name in names:
+            total.add_variable("BINARY", name)
+        if len(units) == 0:
+            total.offset += weight
+        elif len(units) == 1:
+            total.add_linear(names[0], weight)
+        elif len(units) == 2:
+            total.add_quadratic(*names, weight)
+    if len(units) <= 2:
+        return
+    known = any(scope == units for scope, _ in joint)
+    for options, weight in cells:
+        name = "&".join(variable(problem, u, o) for u, o in zip(units, options))
+        if known and (units, options) not in joint:
+            continue  # another cost forbids it
+        joint[units, options] = name
+        total.add_variable("BINARY", name)
+        total.add_linear(name, weight)
+    if known:
+        return
+    for axis, unit in enumerate(units):
+        for option in range(problem.sizes[unit]):
+            tied = [dimod.Binary(joint[units, options]) for options, _ in cells if options[axis] == option]
+            own = dimod.Binary(variable(problem, unit, option))
+            scope = "+".join(problem.names[u] for u in units)
+            model.add_constraint(
+                dimod.quicksum(tied) - own == 0 if tied else own == 0,
+                label=f"{scope} follows {variable(problem, unit, option)}",
+            )
+
+
+def penalty_model(problem: Problem, penalty: float | None = None) -> dimod.BinaryQuadraticModel:
+    """The problem as a QUBO with penalties for one-hot, limits and what is forbidden.
+
+    Limits are in shares (so one penalty suits all) and get binary slack in steps of 1/64 of the limit; factors of more
+    than two units are refused, since each would need joint variables that a QUBO ties only softly.
+
+    Args:
+        problem: what to express.
+        penalty: price of a broken one-hot, and of exceeding a limit by a tenth; by default the energy's range.
+
+    Raises:
+        BudgetError: a limited cost depends on more than two units at once, or a limit on products of options.
+    """
+    model = objective(problem)
+    energy = problem.energy
+    if penalty is None:
+        penalty = float(np.abs(energy.linear).max() + np.abs(energy.quadratic).sum(axis=1).max() / 2) or 1.0
+    for u, size in enumerate(problem.sizes):
+        terms: list[Term] = [(variable(problem, u, o), 1.0) for o in range(size)]
+        model.add_linear_equality_constraint(terms, lagrange_multiplier=penalty, constant=-1.0)
+    for name, cost in problem.costs.items():
+        limit = problem.limits.get(name)
+        total: dict[str, float] = {}
+        room = 0.0 if limit is None else 1.0 - cost.constant / limit
+        for factor in cost.factors:
+            for index in np.argwhere(np.isinf(factor.table)):
+                names = [variable(problem, u, int(o)) for u, o in zip(factor.units, index)]
+                if len(names) > 2:
+                    raise _too_many(problem, name, factor.units)
+                model.add_quadratic(*names, penalty) if len(names) == 2 else model.add_linear(names[0], penalty)
+            if limit is None:
+                continue
+            if len(factor.units) > 2:
+                raise _too_many(problem, name, factor.units)
+            for index in np.argwhere(np.isfinite(factor.table)):
+                names = [variable(problem, u, int(o)) for u, o in zip(factor.units, index)]
+                weight = float(factor.table[tuple(index)]) / limit
+                if len(names) == 2:
+                    total[_product(model, names, penalty)] = weight
+                elif names:
+                    total[names[0]] = total.get(names[0], 0.0) + weight
+                else:
+                    room -= weight
+        if limit is not None:
+            steps = [min(2**i, 64 - 2**i + 1) / 64 * max(room, 0.0) for i in range(7)]
+            slack = [(f"slack of {name} {i}", step) for i, step in enumerate(steps)]
+            terms = [*total.items(), *slack]
+            model.add_linear_equality_constraint(terms, lagrange_multiplier=100.0 * penalty, constant=-room)
+    return model
+
+
+def _product(model: dimod.BinaryQuadraticModel, names: list[str], penalty: float) -> str:
+    """A variable equal to the product of two, held there by the penalty of Rosenberg (1975)."""
+    a, b = names
+    product = f"{a}&{b}"
+    if product not in model.variables:
+        model.add_linear(product, 3.0 * penalty)
+        model.add_quadratic(a, b, penalty)
+        model.add_quadratic(a, product, -2.0 * penalty)
+        model.add_quadratic(b, product, -2.0 * penalty)
+    return product
+
+
+def _too_many(problem: Problem, name: str, units: tuple[int, ...]) -> BudgetError:
+    together = ", ".join(problem.names[u] for u in units)
+    return BudgetError(
+        f"cost {name!r} depends on {len(units)} units at once ({together}); a QUBO can hold two: limit a simpler cost, "
+        "narrow the units, or use Problem.to_cqm()"
+    )
