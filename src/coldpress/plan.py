@@ -106,6 +106,20 @@ class LayerShape:
         return self.out_channels * self.in_channels // self.groups * math.prod(self.kernel)
 
     @property
+    def factors_pay(self) -> bool:
+        """Whether the factors exist at these widths and have fewer weights than the dense layer."""
+        if self.method == "dense":
+            return True
+        (kh, kw), inputs, outputs = self.kernel, self.in_channels, self.out_channels
+        full = {
+            "svd": (min(outputs, inputs * kh * kw),),
+            "spatial": (min(inputs * kh, outputs * kw),),
+            "tucker": (inputs, outputs),
+        }[self.method]
+        within = all(r <= most for r, most in zip(self.rank, full))
+        return within and self.weights < replace(self, method="dense", rank=()).weights
+
+    @property
     def parameters(self) -> int:
         """Number of weights and biases."""
         return self.weights + (self.out_channels if self.bias else 0)

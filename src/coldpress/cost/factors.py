@@ -99,6 +99,8 @@ def inner_units(space: Space) -> dict[int, set[int]]:
 
 def _site_factors(space: Space, site: Site, cost: Quantity, inner: dict[int, set[int]]) -> list[Factor]:
     units = site.units
+    if not units:
+        return [Factor((), np.array(cost(site.shape)))]
     if len(site.sources) <= MAX_SOURCES and math.prod(len(space.units[u].options) for u in units) <= MAX_TABLE:
         return [Factor(units, _table(space, site, units, cost, inner))]
     always = {site.output.unit} if site.output else set()

@@ -24,9 +24,10 @@ class CifarBlock(nn.Module):
         self.added = channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        shortcut = self._shortcut(x)
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        out = out + self._shortcut(x)
+        out = out + shortcut
         return F.relu(out)
 
     def _shortcut(self, x: Tensor) -> Tensor:

@@ -1,0 +1,149 @@
+"""Carries a plan out on a network: channels removed, factors built, blocks dropped, weights re-fitted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from coldpress.errors import PlanError
+from coldpress.plan import LayerShape, Plan, Space
+from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices
+from coldpress.surgery.factorize import build_factors, factor_weights, fill_factors
+from coldpress.surgery.leastsquares import refit_columns
+from coldpress.surgery.moments import Moments
+from coldpress.surgery.refit import dense_weight, refit, set_weight
+from coldpress.surgery.structure import describe_changes
+
+
+def apply_plan(
+    model: nn.Module,
+    space: Space,
+    plan: Plan,
+    *,
+    moments: Mapping[str, Moments] | None = None,
+    calibration: Sequence[Tensor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    seed: int = 0,
+) -> tuple[nn.Module, Plan]:
+    """A new, physically smaller network, and the plan with its structure filled in.
+
+    Args:
+        model: the original; it is not changed.
+        space: the space that the plan was chosen from.
+        plan: ``kept`` must name the channels of every width unit that does not keep.
+        moments: second moments of the original's layer inputs: the weights that remain are re-fitted to them.
+        calibration: inputs for the sequential re-fit to the original, each ``(images, ...)``; None leaves it out.
+        progress: told of the sequential re-fit's (layers done, layers in all).
+        seed: of the positions sampled by the re-fit.
+
+    Raises:
+        PlanError: if the plan does not fit the space.
+    """
+    student = copy.deepcopy(model)
+    removal = _removal(space, plan)
+    gone = removed_indices(removal)
+    configured = {site.name: shape for site, shape in space.configured(plan.choices)}
+    dropped = [unit.target for i, unit in enumerate(space.units) if space.options(plan.choices)[i].drop]
+    for (name, role), lost in gone.items():
+        module = student.get_submodule(name)
+        if role == "in" and moments is not None and name in moments:
+            weight = dense_weight(module)
+            kept = torch.from_numpy(_columns(module, lost))
+            new = weight.clone()
+            new[:, torch.cat([kept, torch.tensor([-1])])] = refit_columns(weight, moments[name].matrix, kept)
+            set_weight(module, new)
+    remove_channels(student, removal)
+    factored = {
+        name: shape
+        for name, shape in configured.items()
+        if shape is not None and shape.method != "dense" and shape.factors_pay
+    }
+    for name, shape in factored.items():
+        _factorize(student, name, shape, _kept_moments(model, name, moments, gone.get((name, "in"))))
+    if calibration is not None:
+        silent = [name for name in configured if any(name.startswith(block + ".") for block in dropped)]
+        for block in dropped:
+            silence(student.get_submodule(block))
+        stay = {name: _stay(model, name, gone) for (name, role) in gone if role == "out"}
+        refit(
+            student,
+            model,
+            calibration,
+            outputs=stay,
+            factored=factored,
+            skip=silent,
+            seed=seed,
+            progress=progress,
+        )
+    for block in dropped:
+        replace_module(student, block, nn.Identity())
+    return student, Plan(plan.choices, plan.kept, describe_changes(model, student))
+
+
+def _removal(space: Space, plan: Plan) -> Removal:
+    removal: list[tuple[object, Indices]] = []
+    options = space.options(plan.choices)
+    for i, unit in enumerate(space.units):
+        if unit.kind != "width" or options[i].channels in (None, space.groups[unit.name].channels):
+            continue
+        if unit.name not in plan.kept:
+            raise PlanError(f"the plan narrows {unit.name!r} but does not say which channels stay")
+        kept = np.array(sorted(plan.kept[unit.name]), dtype=np.int64)
+        if len(kept) != options[i].channels:
+            raise PlanError(f"{unit.name!r}: the option keeps {options[i].channels} channels, the plan lists {len(kept)}")
+        removal.append((space.groups[unit.name], kept))
+    return removal  # type: ignore[return-value]
+
+
+def _columns(module: nn.Module, lost: Indices) -> Indices:
+    """Unfolded columns that stay, when the given input channels go."""
+    weight = module.get_parameter("weight")
+    area = weight[0, 0].numel()
+    stay = np.setdiff1d(np.arange(weight.shape[1]), lost)
+    return (stay[:, None] * area + np.arange(area)).ravel()
+
+
+def _stay(model: nn.Module, name: str, gone: Mapping[tuple[str, str], Indices]) -> Tensor:
+    rows = len(model.get_submodule(name).get_parameter("weight"))
+    return torch.from_numpy(np.setdiff1d(np.arange(rows), gone[name, "out"]))
+
+
+def _kept_moments(
+    model: nn.Module, name: str, moments: Mapping[str, Moments] | None, lost: Indices | None
+) -> Tensor | None:
+    if moments is None or name not in moments:
+        return None
+    matrix = moments[name].matrix
+    if lost is None:
+        return matrix
+    kept = torch.from_numpy(np.append(_columns(model.get_submodule(name), lost), len(matrix) - 1))
+    return matrix[kept][:, kept]
+
+
+def _factorize(student: nn.Module, name: str, shape: LayerShape, moments: Tensor | None) -> None:
+    module = student.get_submodule(name)
+    factors = factor_weights(dense_weight(module), moments, shape.kernel, shape.method, shape.rank)
+    layers = build_factors(shape)
+    fill_factors(layers, factors)
+    replace_module(student, name, layers.to(module.get_parameter("weight").device).train(module.training))
+
+
+def silence(block: nn.Module) -> None:
+    """Make a residual block compute the identity, in place, by zeroing its weights."""
+    for module in block.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(torch.zeros_like(parameter)))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            module.running_mean = torch.zeros_like(module.running_mean)
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put ``module`` in the place called ``name``."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+

@@ -1,0 +1,160 @@
+"""What a plan does to each layer, at full size: the function that the layer computes under its options.
+
+A channel that is gone is a column of zeros, a factorisation is the dense product of its factors, int8 is rounded
+weights and inputs, a dropped block is the identity. Energies are measured with these effects; surgery carries the
+same weights out physically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from coldpress.plan import LayerShape, Site, Space
+from coldpress.surgery.factorize import effective_weight, factor_weights
+from coldpress.surgery.leastsquares import Consumer, elimination_order, refit_columns
+from coldpress.surgery.moments import Moments
+from coldpress.surgery.refit import dense_weight
+from coldpress.surgery.rounding import round_activation, round_weight
+
+Kept = dict[str, tuple[int, ...]]
+
+
+class Effects:
+    """The effects of any plan of a space on a model, each layer's weights computed once for each configuration.
+
+    Args:
+        model: the original network.
+        space: its space.
+        moments: second moments of its layers' inputs (``collect_moments``); layers without get no re-fit.
+        remember: bytes of weights that are kept for reuse.
+
+    Attributes:
+        orders: width unit name to its channels, first to go first.
+    """
+
+    def __init__(
+        self, model: nn.Module, space: Space, moments: Mapping[str, Moments], remember: int = 2_000_000_000
+    ) -> None:
+        self.model, self.space, self.moments, self.remember = model, space, moments, remember
+        self.orders: dict[str, list[int]] = {}
+        self._weights: dict[tuple[Any, ...], Tensor] = {}
+        self._held = 0
+
+    def order(self, unit: str) -> list[int]:
+        """The channels of a width unit in the order in which they go (channel-level OBS), found when first asked for."""
+        if unit not in self.orders:
+            group = self.space.groups[unit]
+            consumers = []
+            for member in group.of_role("in"):
+                module = self.model.get_submodule(member.module)
+                columns = torch.from_numpy(_unfolded(module, member.index))
+                known = self.moments.get(member.module)
+                consumers.append(Consumer(dense_weight(module), known.matrix if known else None, columns))
+            self.orders[unit] = elimination_order(consumers, group.channels, group.atom)
+        return self.orders[unit]
+
+    def kept(self, choices: Mapping[str, str]) -> Kept:
+        """The channels that stay in every width unit that does not keep all."""
+        found: Kept = {}
+        for unit in self.space.units:
+            option = unit.options[unit.index(choices[unit.name])] if unit.name in choices else unit.options[0]
+            if unit.kind == "width" and option is not unit.options[0]:
+                assert option.channels is not None
+                found[unit.name] = tuple(sorted(self.order(unit.name)[-option.channels :]))
+        return found
+
+    def replacements(self, choices: Mapping[str, str]) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The modules that a plan changes, by name, with what they compute instead.
+
+        Args:
+            choices: unit name to option label; units that are not named keep.
+        """
+        options = self.space.options(choices)
+        changed = {i for i, unit in enumerate(self.space.units) if options[i] is not unit.options[0]}
+        found: dict[str, Callable[[Tensor], Tensor]] = {}
+        for i in changed:
+            if options[i].drop:
+                found[self.space.units[i].target] = _identity
+        for site in self.space.sites:
+            sources = tuple(s.unit for s in site.sources if s.unit in changed) if site.shape.groups == 1 else ()
+            touched = bool(sources) or site.rank in changed or site.bits in changed
+            if not touched or (site.depth is not None and options[site.depth].drop):
+                continue
+            shape = site.configured(options)
+            assert shape is not None
+            widths = tuple((self.space.units[u].name, options[u].channels or 0) for u in sources)
+            found[site.name] = self._forward(site, shape, widths)
+        return found
+
+    def _forward(self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...]) -> Callable[[Tensor], Tensor]:
+        module = self.model.get_submodule(site.name)
+        weight = self._weight(site, shape, widths)
+        matrix, bias = weight[:, :-1].reshape(module.get_parameter("weight").shape), weight[:, -1]
+        if shape.bits == 8:
+            matrix = round_weight(matrix)
+        return _layer(module, matrix, bias, shape.bits == 8)
+
+    def _weight(self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...]) -> Tensor:
+        factored = shape.method != "dense" and shape.factors_pay
+        key = (site.name, widths, (shape.method, shape.rank) if factored else None)
+        if key in self._weights:
+            return self._weights[key]
+        module = self.model.get_submodule(site.name)
+        weight = dense_weight(module)
+        known = self.moments.get(site.name)
+        kept = torch.arange(weight.shape[1] - 1)
+        if widths:
+            kept = self._kept_columns(site.name, module, widths)
+            part = weight[:, torch.cat([kept, torch.tensor([-1])])]
+            part = refit_columns(weight, known.matrix, kept) if known else part
+        else:
+            part = weight
+        if factored:
+            inner = torch.cat([kept, torch.tensor([weight.shape[1] - 1])])
+            matrix = known.matrix[inner][:, inner] if known else None
+            part = effective_weight(factor_weights(part, matrix, shape.kernel, shape.method, shape.rank), shape.method)
+        result = torch.zeros(weight.shape, dtype=module.get_parameter("weight").dtype)
+        result[:, kept], result[:, -1] = part[:, :-1].to(result.dtype), part[:, -1].to(result.dtype)
+        size = result.numel() * result.element_size()
+        if self._held + size <= self.remember:
+            self._weights[key] = result
+            self._held += size
+        return result
+
+    def _kept_columns(self, name: str, module: nn.Module, widths: Iterable[tuple[str, int]]) -> Tensor:
+        lost: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+        for unit, channels in widths:
+            gone = np.array(self.order(unit)[:-channels], dtype=np.int64)
+            lost += [m.index[gone].ravel() for m in self.space.groups[unit].of_role("in") if m.module == name]
+        width = module.get_parameter("weight").shape[1]
+        stay = np.setdiff1d(np.arange(width), np.concatenate(lost))
+        return torch.from_numpy(_unfolded(module, stay[:, None]).ravel())
+
+
+def _unfolded(module: nn.Module, index: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Columns of the unfolded weight for ``(channels, repeat)`` input channels: ``(channels, repeat * area)``."""
+    area = module.get_parameter("weight")[0, 0].numel()
+    columns = index[:, :, None] * area + np.arange(area)
+    return columns.reshape(len(index), -1)
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _layer(module: nn.Module, weight: Tensor, bias: Tensor, rounded: bool) -> Callable[[Tensor], Tensor]:
+    def forward(tensor: Tensor) -> Tensor:
+        if rounded:
+            tensor = round_activation(tensor)
+        if isinstance(module, nn.Linear):
+            return functional.linear(tensor, weight, bias)
+        assert isinstance(module, nn.Conv2d)
+        return module._conv_forward(tensor, weight, bias)
+
+    return forward

@@ -1,0 +1,173 @@
+"""Layers as products of smaller layers, fitted to the layer's output on real inputs.
+
+A rank option is the SVD of W chol(X X^T) (the best rank-r layer in output error), not of W. Spatial and Tucker-2
+forms start from weighted SVDs and then have one factor fitted by least squares.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from coldpress.plan import LayerShape, Method
+from coldpress.surgery.leastsquares import damped
+
+
+class Factorized(nn.Sequential):
+    """A layer carried out as two or three layers; only the last has a bias."""
+
+
+def build_factors(shape: LayerShape) -> Factorized:
+    """Empty factor layers of the form that ``shape`` describes (its ``method`` and ``rank``)."""
+    parts: list[nn.Module] = []
+    for part in shape.factors():
+        if part.kind == "linear":
+            parts.append(nn.Linear(part.in_channels, part.out_channels, bias=part.bias))
+        else:
+            parts.append(
+                nn.Conv2d(
+                    part.in_channels,
+                    part.out_channels,
+                    part.kernel,
+                    part.stride,
+                    part.padding,
+                    part.dilation,
+                    bias=part.bias,
+                )
+            )
+    return Factorized(*parts)
+
+
+def factor_weights(weight: Tensor, moments: Tensor | None, kernel: tuple[int, int], method: Method, rank: tuple[int, ...]) -> list[Tensor]:
+    """Factors of a layer, best for its inputs.
+
+    Args:
+        weight: ``(outputs, columns + 1)``, float64, columns ordered (input, kernel row, kernel column), bias last.
+        moments: ``(columns + 1, columns + 1)``, or None for plain SVDs of the weights.
+        kernel: ``(height, width)``; (1, 1) for a linear.
+        method: "svd", "spatial" or "tucker".
+        rank: as in LayerShape.
+
+    Returns:
+        The factors' weights as convolutions ``(out, in, height, width)``, and the bias ``(outputs,)`` as the last item.
+    """
+    if moments is None:
+        moments = torch.eye(weight.shape[1], dtype=weight.dtype)
+    moments = damped(moments)
+    if method == "svd":
+        return _svd(weight, moments, kernel, rank[0])
+    if method == "spatial":
+        return _spatial(weight, moments, kernel, rank[0])
+    return _tucker(weight, moments, kernel, rank)
+
+
+def effective_weight(factors: list[Tensor], method: Method) -> Tensor:
+    """The dense weight and bias ``(outputs, columns + 1)`` that factors multiply out to."""
+    *parts, bias = factors
+    if method == "svd":
+        dense = torch.einsum("or,rihw->oihw", parts[1][:, :, 0, 0], parts[0])
+    elif method == "spatial":
+        dense = torch.einsum("orw,rih->oihw", parts[1][:, :, 0, :], parts[0][:, :, :, 0])
+    else:
+        dense = torch.einsum("os,srhw,ri->oihw", parts[2][:, :, 0, 0], parts[1], parts[0][:, :, 0, 0])
+    return torch.cat([dense.flatten(1), bias[:, None]], dim=1)
+
+
+def fill_factors(layers: Factorized, factors: list[Tensor]) -> None:
+    """Put weights from ``factor_weights`` into factor layers, in place."""
+    *parts, bias = factors
+    with torch.no_grad():
+        for layer, part in zip(layers, parts):
+            target = layer.get_parameter("weight")
+            target.copy_(part.reshape(target.shape))
+        last = layers[-1]
+        if last.bias is None:
+            last.bias = nn.Parameter(torch.zeros(len(bias)))
+        last.get_parameter("bias").copy_(bias)
+
+
+def _centred(weight: Tensor, moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights without the bias, the covariance of the inputs, and the mean output."""
+    mean = moments[:-1, -1] / moments[-1, -1]
+    covariance = moments[:-1, :-1] - moments[-1, -1] * torch.outer(mean, mean)
+    plain = weight[:, :-1]
+    return plain, covariance, plain @ mean + weight[:, -1]
+
+
+def _svd(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int) -> list[Tensor]:
+    plain, covariance, mean_output = _centred(weight, moments)
+    outputs = plain @ covariance @ plain.T
+    basis = torch.linalg.eigh((outputs + outputs.T) / 2).eigenvectors[:, -rank:]  # (outputs, rank)
+    first = basis.T @ plain
+    mean = moments[:-1, -1] / moments[-1, -1]
+    bias = mean_output - basis @ (first @ mean)
+    # balanced, so that both factors train and quantise well
+    scale = first.square().mean(dim=1).clamp_min(1e-20).sqrt()
+    norm = scale.mean()
+    first, basis = first / scale[:, None] * norm, basis * scale / norm
+    inputs = plain.shape[1] // math.prod(kernel)
+    return [first.reshape(rank, inputs, *kernel), basis[:, :, None, None], bias]
+
+
+def _spatial(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int) -> list[Tensor]:
+    plain, covariance, mean_output = _centred(weight, moments)
+    (kh, kw), outputs = kernel, len(plain)
+    inputs = plain.shape[1] // (kh * kw)
+    tensor = plain.reshape(outputs, inputs, kh, kw)
+    # weight the (input, row) side by the inputs' covariance, averaged over kernel columns
+    full = covariance.reshape(inputs, kh, kw, inputs, kh, kw)
+    side = torch.einsum("abicdi->abcd", full).reshape(inputs * kh, inputs * kh) / kw
+    root = torch.linalg.cholesky(side + 1e-8 * side.diagonal().mean() * torch.eye(len(side), dtype=side.dtype))
+    matrix = tensor.permute(1, 2, 3, 0).reshape(inputs * kh, kw * outputs)
+    u = torch.linalg.svd(root.T @ matrix, full_matrices=False)[0][:, :rank]
+    first = torch.linalg.solve_triangular(root.T, u, upper=True)  # (inputs * kh, rank)
+    first = first / first.square().mean(dim=0).clamp_min(1e-20).sqrt() * plain.square().mean().sqrt()
+    # second factor by least squares on z[r, w] = sum_(i, h) first[i, h, r] x[i, h, w]
+    lift = torch.einsum("ihr,wv->ihwrv", first.reshape(inputs, kh, rank), torch.eye(kw, dtype=plain.dtype))
+    lift = lift.reshape(inputs * kh * kw, rank * kw)
+    second = _fit_right(plain, covariance, lift)
+    mean = moments[:-1, -1] / moments[-1, -1]
+    bias = mean_output - second @ (lift.T @ mean)
+    parts = [
+        first.reshape(inputs, kh, rank).permute(2, 0, 1)[:, :, :, None],
+        second.reshape(outputs, rank, kw)[:, :, None, :],
+        bias,
+    ]
+    return parts
+
+
+def _tucker(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: tuple[int, ...]) -> list[Tensor]:
+    plain, covariance, mean_output = _centred(weight, moments)
+    (kh, kw), outputs = kernel, len(plain)
+    inputs = plain.shape[1] // (kh * kw)
+    tensor = plain.reshape(outputs, inputs, kh * kw)
+    full = covariance.reshape(inputs, kh * kw, inputs, kh * kw)
+    side = torch.einsum("aibi->ab", full) / (kh * kw)
+    root = torch.linalg.cholesky(side + 1e-8 * side.diagonal().mean() * torch.eye(inputs, dtype=side.dtype))
+    by_input = tensor.permute(1, 2, 0).reshape(inputs, -1)
+    u = torch.linalg.svd(root.T @ by_input, full_matrices=False)[0][:, : rank[0]]
+    first = torch.linalg.solve_triangular(root.T, u, upper=True)  # (inputs, r0)
+    first = first / first.square().mean(dim=0).clamp_min(1e-20).sqrt() * plain.square().mean().sqrt()
+    lift = torch.einsum("ir,kl->ikrl", first, torch.eye(kh * kw, dtype=plain.dtype))
+    lift = lift.reshape(inputs * kh * kw, rank[0] * kh * kw)
+    middle = _fit_right(plain, covariance, lift)  # (outputs, r0 * k * k)
+    reduced = lift.T @ covariance @ lift
+    produced = middle @ reduced @ middle.T
+    basis = torch.linalg.eigh((produced + produced.T) / 2).eigenvectors[:, -rank[1] :]
+    core = basis.T @ middle
+    scale = core.square().mean(dim=1).clamp_min(1e-20).sqrt()
+    norm = scale.mean()
+    core, basis = core / scale[:, None] * norm, basis * scale / norm
+    mean = moments[:-1, -1] / moments[-1, -1]
+    bias = mean_output - basis @ (core @ (lift.T @ mean))
+    return [first.T[:, :, None, None], core.reshape(rank[1], rank[0], kh, kw), basis[:, :, None, None], bias]
+
+
+def _fit_right(weight: Tensor, covariance: Tensor, lift: Tensor) -> Tensor:
+    """argmin_V ||(W - V lift^T) x||^2 under the covariance: ``(outputs, lifted)``."""
+    inner = lift.T @ covariance @ lift
+    ridge = 1e-8 * inner.diagonal().mean()
+    factor = torch.linalg.cholesky(inner + ridge * torch.eye(len(inner), dtype=inner.dtype))
+    return torch.cholesky_solve((weight @ covariance @ lift).T, factor).T

@@ -1,0 +1,148 @@
+"""Second moments of layers' inputs: the X X^T that least squares, OBS and whitened factorisation share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from coldpress.network import LAYER_TYPES, evaluating
+
+MOST_COLUMNS = 6000
+"""Layers with more inputs than this get no second moments (their matrix would not fit)."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Second moments of a layer's unfolded inputs with a constant 1 appended.
+
+    Attributes:
+        matrix: ``(columns + 1, columns + 1)``, float64, the mean of x x^T over the rows seen.
+        rows: how many rows were seen.
+    """
+
+    matrix: Tensor
+    rows: int
+
+
+def columns(module: nn.Module) -> int:
+    """Number of unfolded inputs of a convolution or linear (of one group)."""
+    weight = module.get_parameter("weight")
+    return int(weight[0].numel())
+
+
+def wanted_rows(module: nn.Module) -> int:
+    """How many rows (images x positions) are sampled for a layer."""
+    return min(max(8 * columns(module), 16_384), 65_536)
+
+
+def sample_positions(module: nn.Module, inputs: Tensor, images: int, generator: torch.Generator) -> Tensor:
+    """Output positions at which to look at a layer, so that ``images`` of them give the wanted number of rows.
+
+    Args:
+        module: Conv2d or Linear.
+        inputs: its input, ``(batch, channels, height, width)`` or ``(batch, ..., features)``.
+        images: how many images will be looked at in all.
+        generator: source of randomness.
+
+    Returns:
+        ``(positions,)`` indices into the flattened output positions.
+    """
+    if isinstance(module, nn.Conv2d):
+        height, width = _output_size(module, inputs)
+        total = height * width
+    else:
+        total = inputs[0].numel() // inputs.shape[-1]
+    count = min(total, max(1, -(-wanted_rows(module) // max(images, 1))))
+    return torch.randperm(total, generator=generator)[:count].sort().values
+
+
+def input_rows(module: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
+    """Unfolded inputs of a layer at some output positions: ``(batch * positions, columns)``, groups = 1."""
+    if isinstance(module, nn.Linear):
+        flat = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+        return flat[:, positions].reshape(-1, inputs.shape[-1])
+    assert isinstance(module, nn.Conv2d)
+    (kh, kw), (sh, sw), (dh, dw) = module.kernel_size, module.stride, module.dilation
+    if any(padding_of(module)):
+        top, left = padding_of(module)
+        inputs = functional.pad(inputs, (left, left, top, top))
+    _, width = _output_size(module, inputs, padded=True)
+    y, x = (positions // width) * sh, (positions % width) * sw
+    offsets = [(i * dh, j * dw) for i in range(kh) for j in range(kw)]
+    parts = [inputs[:, :, y + dy, x + dx] for dy, dx in offsets]  # each (batch, channels, positions)
+    return torch.stack(parts, dim=-1).permute(0, 2, 1, 3).reshape(inputs.shape[0] * len(positions), -1)
+
+
+def output_rows(module: nn.Module, outputs: Tensor, positions: Tensor) -> Tensor:
+    """Outputs of a layer (or any tensor of that shape) at some positions: ``(batch * positions, channels)``."""
+    if isinstance(module, nn.Linear):
+        return outputs.reshape(outputs.shape[0], -1, outputs.shape[-1])[:, positions].reshape(-1, outputs.shape[-1])
+    return outputs.flatten(2)[:, :, positions].permute(0, 2, 1).reshape(-1, outputs.shape[1])
+
+
+def second_moments(rows: Tensor) -> Moments:
+    """Moments of rows ``(rows, columns)``; the constant is appended here."""
+    rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+    return Moments((rows.T @ rows).double() / len(rows), len(rows))
+
+
+def collect_moments(
+    model: nn.Module, names: Iterable[str], inputs: Sequence[Tensor], seed: int = 0, batch_size: int = 128
+) -> dict[str, Moments]:
+    """Moments of the inputs of the named layers over the given inputs, in one pass.
+
+    Args:
+        model: the network.
+        names: convolutions (groups = 1) and linears; those with too many columns are left out.
+        inputs: calibration inputs, each ``(images, ...)``.
+        seed: decides which positions are sampled.
+        batch_size: images a step.
+    """
+    modules = {model.get_submodule(name): name for name in names}
+    images = len(inputs[0])
+    sums: dict[str, Tensor] = {}
+    rows: dict[str, int] = {}
+    generator = torch.Generator().manual_seed(seed)
+
+    def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        name = modules[module]
+        positions = sample_positions(module, arguments[0], images, generator)
+        part = second_moments(input_rows(module, arguments[0].detach(), positions))
+        total = part.matrix * part.rows
+        sums[name] = sums[name] + total if name in sums else total
+        rows[name] = rows.get(name, 0) + part.rows
+
+    handles = [
+        module.register_forward_pre_hook(add)
+        for module in modules
+        if isinstance(module, LAYER_TYPES) and getattr(module, "groups", 1) == 1 and columns(module) <= MOST_COLUMNS
+    ]
+    try:
+        with evaluating(model):
+            for start in range(0, images, batch_size):
+                model(*[tensor[start : start + batch_size] for tensor in inputs])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: Moments(total / rows[name], rows[name]) for name, total in sums.items()}
+
+
+def padding_of(module: nn.Conv2d) -> tuple[int, int]:
+    """Padding (height, width) in numbers, also where the module says "same" or "valid"."""
+    if isinstance(module.padding, str):
+        if module.padding == "valid":
+            return (0, 0)
+        (kh, kw), (dh, dw) = module.kernel_size, module.dilation
+        return (dh * (kh - 1) // 2, dw * (kw - 1) // 2)
+    return (int(module.padding[0]), int(module.padding[1]))
+
+
+def _output_size(module: nn.Conv2d, inputs: Tensor, padded: bool = False) -> tuple[int, int]:
+    padding = (0, 0) if padded else padding_of(module)
+    sizes = zip(inputs.shape[-2:], module.kernel_size, module.stride, padding, module.dilation)
+    height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
+    return height, width

@@ -1,0 +1,200 @@
+"""Sequential re-fit: every layer in network order, inputs from the compressed prefix, targets from the teacher.
+
+A layer whose output goes into a residual sum is fitted to the teacher's sum less what the compressed shortcut already
+brings, so that each block makes up for the errors of those before it. One pass of the network, no gradient.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from coldpress.network import LAYER_TYPES, evaluating
+from coldpress.plan import LayerShape
+from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
+from coldpress.surgery.factorize import Factorized, effective_weight, factor_weights, fill_factors
+from coldpress.surgery.leastsquares import DAMPING, solve
+from coldpress.surgery.moments import MOST_COLUMNS, columns, input_rows, output_rows, sample_positions
+
+logger = logging.getLogger("coldpress.surgery")
+
+
+def refit(
+    student: nn.Module,
+    teacher: nn.Module,
+    inputs: Sequence[Tensor],
+    *,
+    outputs: Mapping[str, Tensor],
+    factored: Mapping[str, LayerShape],
+    skip: Sequence[str] = (),
+    seed: int = 0,
+    batch_size: int = 128,
+    damping: float = DAMPING,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Re-fit, in place, the weights of a compressed network to its teacher's activations.
+
+    Args:
+        student: the compressed network; its modules have the teacher's names.
+        teacher: the original.
+        inputs: calibration inputs, each ``(images, ...)``; all images run through the student at once.
+        outputs: for layers that lost outputs, the teacher's output channels that stay, ``(kept,)``.
+        factored: for layers that became factors, their configured shape.
+        skip: layers that stay as they are (those in silenced blocks).
+        seed: decides which positions are looked at.
+        batch_size: images a step in the teacher's pass.
+        damping: ridge toward the given weights.
+        progress: called with (layers done, layers in all).
+    """
+    opaque = opaque_modules(teacher)
+    layers = [name for name in opaque if _fits(teacher.get_submodule(name)) and name not in skip]
+    norms = [name for name in opaque if isinstance(teacher.get_submodule(name), NORM_TYPES)]
+    events = record(teacher, inputs)
+    calls = [event.name for event in events]
+    layers = [name for name in layers if calls.count(name) == 1]
+    ends = shortcuts(events, layers, norms)
+    positions = _positions(teacher, layers, inputs, seed)
+    targets = _targets(teacher, opaque, layers, ends, calls, positions, inputs, batch_size)
+    brought: dict[str, Tensor] = {}
+    wanted: dict[int, list[str]] = {}
+    for name, end in ends.items():
+        wanted.setdefault(end.other, []).append(name)
+    done = 0
+
+    def watch(number: int, name: str, sources: Sequence[Tensor], output: Tensor) -> None:
+        for layer in wanted.get(number, ()):
+            brought[layer] = output_rows(teacher.get_submodule(layer), output, positions[layer])
+
+    def fitter(name: str) -> Callable[[Tensor], None]:
+        def fit(tensor: Tensor) -> None:
+            nonlocal done
+            target = targets.pop(name)
+            if name in outputs:
+                target = target[:, outputs[name]]
+            if name in ends:
+                target = target - brought.pop(name)
+                if (norm := ends[name].norm) is not None:
+                    target = _before_norm(student.get_submodule(norm), target)
+            _fit_layer(student, name, teacher.get_submodule(name), tensor, target, positions[name], factored, damping)
+            done += 1
+            if progress:
+                progress(done, len(layers))
+
+        return fit
+
+    before = {name: fitter(name) for name in layers}
+    with watching(student, opaque, watch, before) as run:
+        run(*inputs)
+
+
+def _fits(module: nn.Module) -> bool:
+    return isinstance(module, LAYER_TYPES) and getattr(module, "groups", 1) == 1 and columns(module) <= MOST_COLUMNS
+
+
+def _positions(teacher: nn.Module, layers: Sequence[str], inputs: Sequence[Tensor], seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, Tensor] = {}
+    handles = []
+    for name in layers:
+        module = teacher.get_submodule(name)
+
+        def note(module: nn.Module, arguments: tuple[Tensor, ...], name: str = name) -> None:
+            found[name] = sample_positions(module, arguments[0], len(inputs[0]), generator)
+
+        handles.append(module.register_forward_pre_hook(note))
+    try:
+        with evaluating(teacher):
+            teacher(*[tensor[:2] for tensor in inputs])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _targets(
+    teacher: nn.Module,
+    opaque: Sequence[str],
+    layers: Sequence[str],
+    ends: Mapping[str, object],
+    calls: Sequence[str],
+    positions: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    batch_size: int,
+) -> dict[str, Tensor]:
+    """The teacher's rows that each layer shall reproduce: its own output, or the sum that it ends in."""
+    events = {(ends[name].total if name in ends else calls.index(name)): [] for name in layers}  # type: ignore[attr-defined]
+    for name in layers:
+        events[ends[name].total if name in ends else calls.index(name)].append(name)  # type: ignore[attr-defined]
+    parts: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def watch(number: int, name: str, sources: Sequence[Tensor], output: Tensor) -> None:
+        for layer in events.get(number, ()):
+            parts[layer].append(output_rows(teacher.get_submodule(layer), output, positions[layer]))
+
+    for start in range(0, len(inputs[0]), batch_size):
+        batch = [tensor[start : start + batch_size] for tensor in inputs]
+        with watching(teacher, opaque, watch) as run:
+            run(*batch)
+    return {name: torch.cat(rows) for name, rows in parts.items()}
+
+
+def _before_norm(norm: nn.Module, target: Tensor) -> Tensor:
+    """Pre-images of a BatchNorm's outputs; channels that it silences get their running mean."""
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = torch.rsqrt(variance + float(norm.eps))  # type: ignore[arg-type]
+    shift = torch.zeros_like(mean)
+    if norm.weight is not None:
+        scale, shift = scale * norm.get_parameter("weight"), norm.get_parameter("bias")
+    silent = scale.abs() < 1e-4
+    safe = torch.where(silent, torch.ones_like(scale), scale)
+    return torch.where(silent, mean, (target - shift) / safe + mean)
+
+
+def _fit_layer(
+    student: nn.Module,
+    name: str,
+    original: nn.Module,
+    tensor: Tensor,
+    target: Tensor,
+    positions: Tensor,
+    factored: Mapping[str, LayerShape],
+    damping: float,
+) -> None:
+    module = student.get_submodule(name)
+    # unfold with the original layer's geometry: a factorised layer still covers the same window
+    rows = input_rows(original, tensor, positions)
+    rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+    moments = (rows.T @ rows).double() / len(rows)
+    cross = (target.T @ rows).double() / len(rows)
+    if not (torch.isfinite(moments).all() and torch.isfinite(cross).all()):
+        logger.warning("activations at %r are not finite: it is not re-fitted", name)
+        return
+    if isinstance(module, Factorized):
+        shape = factored[name]
+        given = [part.get_parameter("weight").detach().double() for part in module]
+        given = [part[:, :, None, None] if part.dim() == 2 else part for part in given]
+        bias = module[-1].bias
+        assert isinstance(bias, Tensor)
+        prior = effective_weight([*given, bias.detach().double()], shape.method)
+        dense = solve(cross, moments, prior, damping)
+        fill_factors(module, factor_weights(dense, moments, shape.kernel, shape.method, shape.rank))
+        return
+    set_weight(module, solve(cross, moments, dense_weight(module), damping))
+
+
+def dense_weight(module: nn.Module) -> Tensor:
+    """A layer's weight and bias as ``(outputs, columns + 1)``, float64."""
+    weight = module.get_parameter("weight").detach().double().flatten(1)
+    bias = module.bias.detach().double() if isinstance(module.bias, Tensor) else weight.new_zeros(len(weight))
+    return torch.cat([weight, bias[:, None]], dim=1)
+
+
+def set_weight(module: nn.Module, weight: Tensor) -> None:
+    """Give a layer the weight and bias of ``(outputs, columns + 1)``; a bias is made where there was none."""
+    old = module.get_parameter("weight")
+    dtype, device = old.dtype, old.device
+    module.weight = nn.Parameter(weight[:, :-1].reshape(len(weight), *old.shape[1:]).to(device, dtype))
+    module.bias = nn.Parameter(weight[:, -1].to(device, dtype))

@@ -1,0 +1,99 @@
+"""The changed modules of a compressed network as plain data, and the way back: an empty network of that shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from coldpress.errors import PlanError
+from coldpress.surgery.factorize import Factorized
+
+ATTRIBUTES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features")
+CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+
+
+def describe_changes(original: nn.Module, changed: nn.Module) -> dict[str, Mapping[str, Any]]:
+    """Every module of ``changed`` whose type or tensors' shapes differ from ``original``, by name, as JSON-ready data."""
+    found: dict[str, Mapping[str, Any]] = {}
+    before = dict(original.named_modules())
+    for name, module in changed.named_modules():
+        if any(name.startswith(done + ".") for done in found if found[done]["kind"] != "resized"):
+            continue
+        if type(module) is not type(before.get(name)) and name:
+            found[name] = _describe_new(name, module)
+        elif _shapes(module) != _shapes(before[name]):
+            attributes = {key: int(getattr(module, key)) for key in ATTRIBUTES if hasattr(module, key)}
+            found[name] = {"kind": "resized", "attributes": attributes, "tensors": _shapes(module)}
+    return found
+
+
+def _shapes(module: nn.Module) -> dict[str, list[int]]:
+    tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return {name: list(tensor.shape) for name, tensor in tensors}
+
+
+def _describe_new(name: str, module: nn.Module) -> dict[str, Any]:
+    if isinstance(module, nn.Identity):
+        return {"kind": "identity"}
+    if isinstance(module, Factorized):
+        return {"kind": "factorized", "parts": [_describe_part(part) for part in module]}
+    raise PlanError(f"{name!r} became a {type(module).__name__}, which no plan can describe")
+
+
+def _describe_part(part: nn.Module) -> dict[str, Any]:
+    if isinstance(part, nn.Linear):
+        return {"in_features": part.in_features, "out_features": part.out_features, "bias": part.bias is not None}
+    assert isinstance(part, nn.Conv2d)
+    values = {key: getattr(part, key) for key in CONV}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()} | {"bias": part.bias is not None}
+
+
+def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give a fresh instance of the original, in place, the shapes of the compressed network; its weights are left empty.
+
+    Args:
+        model: an instance of the original network.
+        structure: ``Plan.structure``.
+
+    Raises:
+        PlanError: if a module is not there, or the structure is malformed.
+    """
+    for name, spec in structure.items():
+        try:
+            module = model.get_submodule(name)
+        except AttributeError as error:
+            raise PlanError(f"the plan changes {name!r}, which this model does not have: is it another model?") from error
+        try:
+            if spec["kind"] == "resized":
+                _resize(module, spec)
+                continue
+            new = nn.Identity() if spec["kind"] == "identity" else _factors(spec["parts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PlanError(f"the plan's structure of {name!r} cannot be read: {error!r}") from error
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, new)
+
+
+def _resize(module: nn.Module, spec: Mapping[str, Any]) -> None:
+    for key, value in spec["attributes"].items():
+        if key in ATTRIBUTES:
+            setattr(module, key, int(value))
+    for name, shape in spec["tensors"].items():
+        old = getattr(module, name, None)
+        if isinstance(old, nn.Parameter) or (old is None and name in module._parameters):
+            setattr(module, name, nn.Parameter(torch.zeros(shape)))
+        else:
+            module.register_buffer(name, torch.zeros(shape, dtype=None if old is None else old.dtype))
+
+
+def _factors(parts: list[Mapping[str, Any]]) -> Factorized:
+    layers: list[nn.Module] = []
+    for part in parts:
+        if "in_features" in part:
+            layers.append(nn.Linear(**part))
+        else:
+            layers.append(nn.Conv2d(**{k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}))
+    return Factorized(*layers)
