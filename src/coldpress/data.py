@@ -120,7 +120,9 @@ def read_batches(
     if isinstance(data, TensorData):
         batches = data.batches(batch_size, shuffle, generator, augment)
     elif isinstance(data, Dataset):
-        batches = DataLoader(data, batch_size=batch_size, shuffle=shuffle, generator=generator)
+        # A generator of its own in any case: a DataLoader without one advances the global state.
+        own = generator if generator is not None else torch.Generator()
+        batches = DataLoader(data, batch_size=batch_size, shuffle=shuffle, generator=own)
     else:
         batches = data
     for batch in batches:

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def _load(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]] | N
     try:
         with np.load(path, allow_pickle=False) as stored:
             return stored["images"], stored["labels"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         logger.warning("the cache file %s is damaged; it is made again", path)
         return None
 

@@ -14,8 +14,6 @@ from coldpress.errors import TaskError
 from coldpress.splits import split
 from coldpress.zoo import cifar10, fashion_mnist, folder
 
-VALIDATION = 5_000
-
 
 @dataclass(frozen=True)
 class Splits:
@@ -62,7 +60,7 @@ def data(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Splits
     train, validation, test = _READERS[name](Path(given) if given is not None else None)
     train = train.without(test)
     if validation is None:
-        train, validation = split(train, seed, wanted=VALIDATION)
+        train, validation = split(train, seed)
     else:
         train = train.without(validation)
     return Splits(train, validation, test)
