@@ -107,7 +107,7 @@ def test_the_constrained_model_has_our_energies_and_constraints():
 
 
 def test_the_penalty_model_has_our_optimum():
-    problem = make(1, scopes=((0,), (1,), (2,)), limit="90%")
+    problem = make(3, scopes=((0,), (1,), (2,)), limit="80%")
     best = min((problem.energy_of(c), c) for c in choices() if problem.feasible(c))
     found = dimod.ExactSolver().sample(problem.to_bqm()).first
     chosen = {name for name, value in sample(problem, best[1]).items() if value}

@@ -118,31 +118,39 @@ def typical_move(a: Arrays, choice: Ints, random: NDArray[np.uint64], reads: int
     return harm / max(count, 1), weight / max(count, 1)
 
 
+@_inline
+def priced(price: Floats, cost: Floats) -> float:
+    """What the costs are charged at the price of each limit's share."""
+    total = 0.0
+    for q in range(len(cost)):
+        total += price[q] * cost[q]
+    return total
+
+
 @_compiled
 def anneal(
     a: Arrays,
     choice: Ints,
     temperatures: Floats,
     price: Floats,
+    rate: float,
     best: Ints,
     best_energy: float,
     random: NDArray[np.uint64],
 ) -> float:
     """Run one sweep of random one- and two-unit moves per temperature; ``choice``, ``price`` and ``best`` change.
 
-    The budget is paid for at ``price[0]`` per share of excess, dearer while the state is outside, cheaper inside.
+    Costs are charged at ``price`` (Q,), a Lagrange multiplier that rises by ``rate`` while its limit is exceeded and
+    falls while there is room: inside the budget too a move is worth what it frees for others.
     Returns the energy of ``best`` (constant left out), the best feasible choice so far.
     """
     n, units = len(a.linear), len(choice)
     field, index, cost = np.empty(n), np.empty(len(a.base), np.int64), np.empty(len(a.room))
     energy = evaluate(a, choice, field, index, cost)
-    excess = violation(a, cost)
-    if excess <= 0.0 and energy < best_energy:
-        best_energy = energy
-        best[:] = choice
     one, two = np.empty(len(cost)), np.empty(len(cost))
     for sweep in range(len(temperatures)):
         t = temperatures[sweep]
+        charged = priced(price, cost)
         for _ in range(n):
             u = int(draw(random) * units)
             size = a.offsets[u + 1] - a.offsets[u]
@@ -153,8 +161,8 @@ def anneal(
             harm = harm_of_move(a, choice, field, u, p)
             if not cost_of_move(a, choice, index, cost, u, p, one):
                 continue
-            paid = violation(a, one)
-            change = harm + price[0] * (paid - excess)
+            charge = priced(price, one)
+            change = harm + charge - charged
             if change <= 0.0 or draw(random) < np.exp(-change / t):
                 old = a.offsets[u] + choice[u]
                 shift(a, choice, index, u, p)
@@ -172,15 +180,15 @@ def anneal(
                 nu, nv = a.offsets[u] + p, a.offsets[v] + r
                 harm += harm_of_move(a, choice, field, v, r)
                 harm += a.quadratic[nu, nv] - a.quadratic[nu, ov] - a.quadratic[ou, nv] + a.quadratic[ou, ov]
-                if harm - price[0] * excess > 20.0 * t:
+                if harm - charged > 20.0 * t:
                     continue
                 before = choice[u]
                 shift(a, choice, index, u, p)
                 if not cost_of_move(a, choice, index, one, v, r, two):
                     shift(a, choice, index, u, before)
                     continue
-                paid = violation(a, two)
-                change = harm + price[0] * (paid - excess)
+                charge = priced(price, two)
+                change = harm + charge - charged
                 if change > 0.0 and draw(random) >= np.exp(-change / t):
                     shift(a, choice, index, u, before)
                     continue
@@ -189,14 +197,15 @@ def anneal(
                 pull(a, field, ov, nv)
                 cost[:] = two
             energy += harm
-            excess = paid
-            if excess <= 1e-12 and energy < best_energy - 1e-12 * abs(best_energy):
+            charged = charge
+            if energy < best_energy and violation(a, cost) <= 0.0:
                 best_energy = energy
                 best[:] = choice
-        price[0] *= 1.1 if excess > 0.0 else 0.95
+        for q in range(len(price)):
+            if a.room[q] < np.inf:
+                price[q] *= np.exp(rate * min(max(10.0 * (cost[q] - a.room[q]), -1.0), 1.0))
         if sweep % 64 == 63:
             energy = evaluate(a, choice, field, index, cost)  # wipes out rounding drift
-            excess = violation(a, cost)
     return best_energy
 
 

@@ -10,7 +10,9 @@ from coldpress.solvers._moves import anneal as run_sweeps
 from coldpress.solvers._moves import generator, polish, typical_move
 from coldpress.solvers._state import Arrays, Ints, allowed_start, flatten, merge_blocks
 
-_CHUNK = 64
+_CHUNK = 64  # sweeps between looks at the clock
+_HOTTEST = 3.0  # first temperature, in typical changes of the energy by one move
+_RATE = 0.1  # largest relative change of a limit's price in a sweep
 
 
 def solve(
@@ -18,9 +20,9 @@ def solve(
     *,
     seed: int = 0,
     time_limit: float = 10.0,
-    num_reads: int = 8,
+    num_reads: int = 10,
     num_sweeps: int | None = None,
-    coldest: float = 1e-4,
+    coldest: float = 1e-3,
 ) -> Answer:
     """Anneal ``num_reads`` replicas, then descend by one- and two-unit moves from each replica's best.
 
@@ -30,7 +32,7 @@ def solve(
         time_limit: seconds; replicas not begun by then are left out.
         num_reads: independent replicas.
         num_sweeps: sweeps of each, one sweep being as many tried moves as there are options; by default from the size.
-        coldest: last temperature as a share of the first.
+        coldest: last temperature, in typical changes of the energy by one move; the first is ``_HOTTEST`` of them.
 
     Raises:
         BudgetError: no plan inside the budget was found.
@@ -46,32 +48,32 @@ def search(
     progress: Progress,
     arrays: Arrays,
     seed: int,
-    num_reads: int = 8,
+    num_reads: int = 10,
     num_sweeps: int | None = None,
-    coldest: float = 1e-4,
+    coldest: float = 1e-3,
 ) -> None:
     """Offer the best of ``num_reads`` replicas to ``progress``."""
     problem = progress.problem
     begin = allowed_start(problem, merge_blocks(problem)[0])
     options = len(arrays.linear)
-    sweeps = num_sweeps or int(np.clip(400_000 // max(options, 1), 200, 20 * options + 200))
+    sweeps = num_sweeps or int(np.clip(300_000 // max(options, 1), 200, 20 * options + 200))
     harm, weight = typical_move(arrays, begin, generator(seed), 2000)
     harm = max(harm, 1e-300)
+    temperatures = harm * np.geomspace(_HOTTEST, coldest, sweeps)
     for read in range(num_reads):
         if read and progress.left == 0.0:
             return
         random, choice, best = generator(seed, read + 1), begin.copy(), begin.copy()
-        price = np.array([harm / weight if weight > 0 else 1.0])
-        temperatures = harm * np.geomspace(1.0, coldest, sweeps)
+        price = np.full(len(arrays.room), harm / weight if weight > 0 else 1.0)
         energy = np.inf
         for at in range(0, sweeps, _CHUNK):
-            energy = run_sweeps(arrays, choice, temperatures[at : at + _CHUNK], price, best, energy, random)
+            part = temperatures[at : at + _CHUNK]
+            energy = run_sweeps(arrays, choice, part, price, _RATE, best, energy, random)
             if progress.left == 0.0:
                 break
-        for candidate in (best, choice) if np.isfinite(energy) else (choice,):
-            polished, inside = polish(arrays, candidate)
-            if inside:
-                progress.offer(polished)
+        polished, inside = polish(arrays, best if np.isfinite(energy) else choice)
+        if inside:
+            progress.offer(polished)
 
 
 def warm_up() -> None:
@@ -84,7 +86,7 @@ def warm_up() -> None:
         )  # fmt: skip
         choice: Ints = np.zeros(1, dtype=np.int64)
         typical_move(arrays, choice, generator(0), 1)
-        run_sweeps(arrays, choice, np.ones(1), np.ones(1), choice.copy(), np.inf, generator(0))
+        run_sweeps(arrays, choice, np.ones(1), np.ones(1), 0.1, choice.copy(), np.inf, generator(0))
         polish(arrays, choice)
         _warm = True
 
