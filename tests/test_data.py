@@ -1,5 +1,7 @@
 """Data in memory, batches of any data set, and seeded splits."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -89,6 +91,20 @@ def test_a_split_is_a_seeded_stratified_partition(labels: list[int], seed: int, 
     for label in set(labels):
         exact = labels.count(label) * len(part) / len(labels)
         assert abs(sum(labels[i] == label for i in part.indices) - exact) < 1
+
+
+def test_a_split_of_a_split_stays_disjoint() -> None:
+    class Files(TensorDataset):
+        samples: ClassVar = [(f"{i}.png", i % 2) for i in range(40)]
+
+    data = Files(torch.zeros(40, 1), torch.arange(40) % 2)
+    rest, test = splits.split(data, 0)
+    train, validation = splits.split(rest, 0)
+    splits.check_disjoint({"train": train, "validation": validation, "test": test})
+    with pytest.raises(TaskError, match="train and validation overlap: 4 samples"):
+        splits.check_disjoint({"train": rest, "validation": validation})
+    with pytest.raises(TaskError, match="overlap: 36 samples"):
+        splits.check_disjoint({"train": rest, "test": data})
 
 
 def test_a_draw_is_without_replacement() -> None:

@@ -47,9 +47,11 @@ def check_disjoint(given: Mapping[str, Any]) -> None:
         a, b = _base(data), _base(other)
         if a is b:
             raise TaskError(f"{first} and {second} are the same data set; give disjoint ones, or None")
-        shared = keys[first] & keys[second]
-        if isinstance(a, Subset) and isinstance(b, Subset) and a.dataset is b.dataset:
-            shared = set(a.indices) & set(b.indices)
+        (root, mine), (other_root, theirs) = _rows(a), _rows(b)
+        if root is other_root and mine is not None and theirs is not None:
+            shared: set[Any] = set(mine) & set(theirs)
+        else:
+            shared = keys[first] & keys[second]
         if shared:
             raise TaskError(
                 f"{first} and {second} overlap: {len(shared)} samples are in both; remove them from one, "
@@ -204,12 +206,10 @@ def _first_samples(data: Any, count: int) -> Batch:
 def _sample_keys(data: Any) -> set[Any]:
     """What identifies the samples of a data set: their files where it names them, else hashes of their inputs."""
     base = _base(data)
-    files, rows = _files(base)
+    files = _files(base)
     if files is not None:
-        return {str(Path(files[i]).resolve()) for i in rows}
-    in_memory = isinstance(base, TensorData | TensorDataset | Sequence) or (
-        isinstance(base, Subset) and isinstance(base.dataset, TensorData | TensorDataset)
-    )
+        return {str(Path(name).resolve()) for name in files}
+    in_memory = isinstance(_rows(base)[0], TensorData | TensorDataset | Sequence)
     keys: set[Any] = set()
     for inputs, _ in read_batches(base if _indexed(base) else data, 512):
         columns = [x.reshape(len(x), -1).float().contiguous().numpy() for x in inputs]
@@ -219,14 +219,21 @@ def _sample_keys(data: Any) -> set[Any]:
     return keys
 
 
-def _files(base: Any) -> tuple[Sequence[str] | None, Sequence[int]]:
-    """File names of an image-folder data set (torchvision's ``samples``) and the rows that count, through subsets."""
-    if isinstance(base, Subset):
-        files, _ = _files(base.dataset)
-        return files, base.indices
-    samples = getattr(base, "samples", None)
+def _files(base: Any) -> list[str] | None:
+    """File names of the samples of an image-folder data set (torchvision's ``samples``), through subsets."""
+    root, rows = _rows(base)
+    samples = getattr(root, "samples", None)
     if not isinstance(samples, list) or not samples or not isinstance(samples[0], tuple):
-        return None, ()
+        return None
     if not isinstance(samples[0][0], str):
-        return None, ()
-    return [name for name, _ in samples], range(len(samples))
+        return None
+    return [samples[i][0] for i in (range(len(samples)) if rows is None else rows)]
+
+
+def _rows(base: Any) -> tuple[Any, list[int] | None]:
+    """The data set below all subsets, and the indices of it that count (None: all)."""
+    rows: list[int] | None = None
+    while isinstance(base, Subset):
+        rows = list(base.indices) if rows is None else [base.indices[i] for i in rows]
+        base = base.dataset
+    return base, rows

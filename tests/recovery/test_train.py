@@ -1,6 +1,7 @@
 """Training: what it learns, what it keeps, and how it resumes."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from coldpress.errors import TaskError
+from coldpress.errors import CheckpointError, TaskError
 from coldpress.recovery import Epoch, Settings, distil, fit, one_cycle
 from coldpress.task import Task
 
@@ -149,6 +150,19 @@ def test_only_the_last_and_the_best_weights_are_kept(tmp_path: Path) -> None:
     history = fit(model, task(model), QUICK, checkpoint_dir=tmp_path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"state.pt", f"epoch-{history.best:03d}.safetensors", "epoch-003.safetensors"}
+
+
+def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    model = net()
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        fit(model, task(model), QUICK, checkpoint_dir=tmp_path / "file")
+
+    def vanish(step: int, steps: int, loss: float) -> None:
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        fit(model, task(model), QUICK, checkpoint_dir=tmp_path / "run", progress=vanish)
 
 
 def test_no_epochs_change_nothing() -> None:

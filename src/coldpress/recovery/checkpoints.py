@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from coldpress.errors import CheckpointError
 
 logger = logging.getLogger("coldpress.recovery")
 
@@ -33,8 +36,14 @@ class Checkpoints:
         self.folder = folder
         self.key = key
         self._memory: dict[int, Weights] = {}
-        if folder is not None:
+        if folder is None:
+            return
+        try:
             folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob("*.part"):  # of a run that was killed while it wrote
+                leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"the checkpoint folder {folder} cannot be used ({error}); choose another") from error
 
     def resume(self) -> dict[str, Any] | None:
         """The state of the last whole epoch of this run, or None to start anew."""
@@ -57,19 +66,23 @@ class Checkpoints:
         return state
 
     def save(self, epoch: int, best: int, weights: Weights, state: dict[str, Any]) -> None:
-        """Keep the weights of ``epoch`` and the state; of earlier weights only those of ``best`` stay."""
+        """Keep the weights of ``epoch`` and the state; of earlier weights only those of ``best`` stay.
+
+        Raises:
+            CheckpointError: the files cannot be written; those of the last save are untouched.
+        """
         weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-        if self.folder is None:
-            self._memory[epoch] = weights
-            self._memory = {e: w for e, w in self._memory.items() if e in (epoch, best)}
-            return
+        if self.folder is not None:
+            self._commit(epoch, best, weights, state)
+        self._memory[epoch] = weights
+        self._memory = {e: w for e, w in self._memory.items() if e in (epoch, best)}
+
+    def _commit(self, epoch: int, best: int, weights: Weights, state: dict[str, Any]) -> None:
+        assert self.folder is not None
         target = self._path(epoch)
-        beside = target.with_suffix(f".{os.getpid()}.part")
-        save_file(weights, str(beside))
-        os.replace(beside, target)
-        beside = self.folder / f"state.{os.getpid()}.part"
-        torch.save({**state, "epoch": epoch, "best": best, "key": self.key}, beside)
-        os.replace(beside, self.folder / "state.pt")
+        whole = {**state, "epoch": epoch, "best": best, "key": self.key}
+        self._write(target, lambda beside: save_file(weights, str(beside)))
+        self._write(self.folder / "state.pt", lambda beside: torch.save(whole, beside))
         for path in self.folder.glob("epoch-*.safetensors"):
             if path not in (target, self._path(best)):
                 path.unlink(missing_ok=True)
@@ -81,12 +94,25 @@ class Checkpoints:
             raise KeyError(epoch)
         return found
 
+    @staticmethod
+    def _write(target: Path, write: Callable[[Path], None]) -> None:
+        beside = target.with_suffix(f".{os.getpid()}.part")
+        try:
+            write(beside)
+            os.replace(beside, target)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            beside.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"the checkpoint {target} cannot be written ({error}); free some space or choose another folder, "
+                "then run the same again: it goes on from the last whole epoch"
+            ) from error
+
     def _path(self, epoch: int) -> Path:
         assert self.folder is not None
         return self.folder / f"epoch-{epoch:03d}.safetensors"
 
     def _read(self, epoch: int) -> Weights | None:
-        if self.folder is None:
+        if epoch in self._memory or self.folder is None:
             return self._memory.get(epoch)
         try:
             return load_file(str(self._path(epoch)))

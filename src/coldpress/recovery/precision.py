@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -29,7 +30,7 @@ def choose_device(name: str) -> torch.device:
 
 def autocast(device: torch.device, precision: str) -> Context:
     """The context of a forward pass: bf16 where asked for or, with "auto", where the device has it natively."""
-    if precision == "bf16" or (precision == "auto" and _has_bf16(device)):
+    if precision == "bf16" or (precision == "auto" and _has_bf16(device.type)):
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext
 
@@ -46,11 +47,12 @@ def place_model(model: nn.Module, device: torch.device) -> None:
         model.to(memory_format=torch.channels_last)
 
 
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
+@functools.cache
+def _has_bf16(kind: str) -> bool:
+    if kind == "cuda":
         return torch.cuda.is_bf16_supported()
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
-    return device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+    return kind == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)

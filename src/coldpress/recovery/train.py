@@ -83,6 +83,7 @@ def fit(
 
     Raises:
         TaskError: there is no train data, no batch of two samples, or the loss is not finite.
+        CheckpointError: a checkpoint cannot be written.
     """
     settings = settings or Settings()
     if settings.epochs == 0:
@@ -112,8 +113,9 @@ def fit(
         for epoch in range(len(curve), settings.epochs + 1):
             point = run.epoch(model, optimizer, epoch)
             curve.append(point)
-            best = epoch if _better(point, curve[best]) else best
-            store.save(epoch, best, model.state_dict(), _state(optimizer, curve))
+            new_best = epoch if _better(point, curve[best]) else best
+            store.save(epoch, new_best, model.state_dict(), _state(optimizer, curve))
+            best = new_best  # only now can its weights be had again
             logger.info("epoch %d: loss %.4f, validation score %s", epoch, point.train_loss, point.validation_score)
             if on_epoch is not None:
                 on_epoch(point)
