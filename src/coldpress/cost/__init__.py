@@ -3,9 +3,10 @@
 from coldpress.cost.calibration import calibrate
 from coldpress.cost.devices import cache_folder
 from coldpress.cost.factors import layer_cost, merged, rank_pays
-from coldpress.cost.latency import LatencyTable, latency_cost, shapes_of
+from coldpress.cost.latency import latency_cost, shapes_of
 from coldpress.cost.macs import macs_cost
 from coldpress.cost.size import size_cost
+from coldpress.cost.table import LatencyTable
 
 __all__ = [
     "LatencyTable",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,63 +19,91 @@ from onnx import TensorProto, helper, numpy_helper
 from coldpress.plan import LayerShape
 from coldpress.runtime.sessions import session
 
+# Touched between runs: beyond a core's own caches, so that weights come from the shared one, as in a network whose
+# other layers ran since.
+FLUSH = 4 << 20
+# Seconds that a layer costs at least, however little it does.
+LEAST = 5e-7
 # What a layer may become when the runtime has rewritten the graph; everything else in the graph is scaffolding.
-_LAYERS = re.compile(r"(Conv|Gemm|MatMul|Linear)", re.IGNORECASE)
-_NAMED = re.compile(r"\blayer(\d+)_")
+_LAYERS = re.compile(r"Conv|Gemm|MatMul", re.IGNORECASE)
+_NUMBER = re.compile(r"\blayer(\d+)_")
+_NOTHING = ("nothing1_kernel_time", "nothing2_kernel_time", "nothing3_kernel_time")
 
 
-class Bench:
-    """A session that holds several layers side by side and knows the time of each.
+def layer_seconds(
+    shapes: Sequence[LayerShape], *, threads: int = 1, batch: int = 1, repeats: int = 40, seed: int = 0
+) -> list[float]:
+    """Seconds of each dense layer, measured side by side in one graph; NaN for one that the profile does not show."""
+    kernels, nothing = _kernels(*graph(shapes, batch=batch, seed=seed), threads, repeats)
+    found = [float("nan")] * len(shapes)
+    for name, kind, seconds in kernels:
+        number = _NUMBER.search(name)
+        if number and _LAYERS.search(kind):
+            found[int(number[1])] = max(seconds - nothing, LEAST)  # of the two copies the one that runs last stays
+    return found
 
-    Args:
-        shapes: dense layers.
-        threads: threads within one operator.
-        batch: samples in one run.
-        seed: of weights and inputs.
+
+def switch_seconds(
+    channels: int, size: tuple[int, int], *, threads: int = 1, batch: int = 1, repeats: int = 40
+) -> float:
+    """Seconds that it takes to go from a float layer to an int8 one, or back, at a tensor of these dimensions."""
+    layer = LayerShape("conv", channels, channels, input_size=size)
+    rng = np.random.default_rng(0)
+    parts = _Parts()
+    tensor = "input"
+    for i in range(5):
+        bits = 32 if i % 2 == 0 else 8
+        if bits == 32 and i:
+            tensor = parts.node(
+                "Clip", [tensor, parts.constant(np.float32(0)), parts.constant(np.float32(9))], f"clip{i}"
+            )
+        tensor = parts.layer(replace(layer, bits=bits), tensor, f"layer{i}", rng)
+        tensor = parts.node("Relu", [tensor], f"relu{i}") if bits == 32 else tensor
+        tensor = parts.rounded(tensor, f"after{i}") if bits == 32 and i < 4 else tensor
+    parts.outputs.append(parts.node("GlobalAveragePool", [tensor], "sink"))
+    feeds = {"input": rng.random((batch, channels, *size), dtype=np.float32)}
+    kernels, nothing = _kernels(parts.model(feeds), feeds, threads, repeats)
+    spent = [max(seconds - nothing, 0.0) for name, kind, seconds in kernels if not _LAYERS.search(kind)]
+    return sum(spent) / 4
+
+
+def _kernels(
+    model: onnx.ModelProto, feeds: dict[str, NDArray[np.float32]], threads: int, repeats: int
+) -> tuple[list[tuple[str, str, float]], float]:
+    """Name, operator and seconds of every kernel in the order they run, and what the profile itself costs each."""
+    buffer = np.zeros(FLUSH, np.uint8)
+    with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
+        running = session(model.SerializeToString(), threads, profile_prefix=str(Path(folder) / "profile"))
+        for _ in range(repeats + 2):
+            buffer += 1
+            running.run(None, feeds)
+        events = json.loads(Path(running.end_profiling()).read_text())
+    samples: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        name = str(event.get("name", ""))
+        if name.endswith("_kernel_time"):
+            samples.setdefault((name, str(event["args"]["op_name"])), []).append(event["dur"] * 1e-6)
+    seconds = {key: _typical(times[2:]) for key, times in samples.items()}
+    nothing = float(np.median([value for (name, _), value in seconds.items() if name in _NOTHING]))
+    kernels = [(name, kind, value) for (name, kind), value in seconds.items() if not name.startswith("nothing")]
+    return kernels, nothing
+
+
+def _typical(times: Sequence[float]) -> float:
+    """The mean of the lower half but its tenth: whole microseconds would make a median coarse, and what else the
+    machine does only ever adds time.
     """
-
-    def __init__(self, shapes: Sequence[LayerShape], *, threads: int = 1, batch: int = 1, seed: int = 0) -> None:
-        self._count = len(shapes)
-        self._folder = tempfile.TemporaryDirectory(prefix="coldpress-")
-        model, self._feeds = graph(shapes, batch=batch, seed=seed)
-        self._session = session(
-            model.SerializeToString(), threads, profile_prefix=str(Path(self._folder.name) / "profile")
-        )
-
-    def run(self, repeats: int) -> None:
-        """Run all layers ``repeats`` times."""
-        for _ in range(repeats):
-            self._session.run(None, self._feeds)
-
-    def close(self) -> list[float]:
-        """End, and return each layer's median time in seconds; NaN for one that was not found."""
-        with self._folder:
-            events = json.loads(Path(self._session.end_profiling()).read_text())
-        samples: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for event in events:
-            name = str(event.get("name", ""))
-            found = _NAMED.search(name)
-            if found and name.endswith("_kernel_time") and _LAYERS.search(event["args"]["op_name"]):
-                samples[int(found[1])][name].append(event["dur"] * 1e-6)
-        return [
-            sum(_typical(times) for times in samples[i].values()) if samples[i] else float("nan")
-            for i in range(self._count)
-        ]
-
-
-def _typical(times: list[float]) -> float:
-    """The mean of the middle half: the clock ticks in whole microseconds, so that a median would too."""
-    ordered = np.sort(times[1:] or times)
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
+    ordered = np.sort(times)
+    return float(ordered[len(ordered) // 10 : max(len(ordered) // 2, 1)].mean())
 
 
 def graph(
     shapes: Sequence[LayerShape], *, batch: int = 1, seed: int = 0
 ) -> tuple[onnx.ModelProto, dict[str, NDArray[np.float32]]]:
-    """A model that runs every layer once, and its inputs.
+    """A model that runs every layer twice, and its inputs.
 
-    Each layer's input is written right before it, as a network's is; int8 layers lie between uint8 tensors.
+    A layer's input is written right before it, as a network's is, and int8 layers lie between uint8 tensors. The two
+    copies have weights of their own and are added up; the second finds code and input as behind another layer.
     """
     rng = np.random.default_rng(seed)
     parts = _Parts()
@@ -86,35 +114,17 @@ def graph(
         if source not in feeds:
             feeds[source] = rng.random(dims, dtype=np.float32)
         # A factor of its own keeps the runtime from sharing one copy of the input between layers.
-        fresh = parts.node("Mul", [source, parts.constant(np.float32(1 + i / 1024))], f"feed{i}")
-        weight = (
-            rng.standard_normal(_weight_dims(shape), dtype=np.float32) / float(prod(_weight_dims(shape)[1:])) ** 0.5
-        )
-        bias = rng.standard_normal(shape.out_channels, dtype=np.float32)
-        before = parts.rounded(fresh, f"before{i}") if shape.bits == 8 else fresh
-        tensors = [before, *parts.weights(weight, bias, shape.bits, f"w{i}")]
-        attributes: dict[str, Any] = {"transB": 1}
-        if shape.kind == "conv":
-            attributes = {
-                "kernel_shape": shape.kernel,
-                "strides": shape.stride,
-                "pads": (*shape.padding, *shape.padding),
-                "dilations": shape.dilation,
-                "group": shape.groups,
-            }
-        after = parts.node("Conv" if shape.kind == "conv" else "Gemm", tensors, f"layer{i}_", **attributes)
-        after = parts.node("Relu", [after], f"layer{i}_relu")
+        before = parts.node("Mul", [source, parts.constant(np.float32(1 + i / 1024))], f"feed{i}")
         if shape.bits == 8:
-            after = parts.rounded(after, f"layer{i}_after")
+            before = parts.rounded(before, f"before{i}")
+        copies = [parts.layer(shape, before, f"layer{i}_{copy}", rng) for copy in "ab"]
+        after = parts.node("Relu", [parts.node("Add", copies, f"layer{i}_join")], f"layer{i}_relu")
+        if shape.bits == 8:
+            after = parts.rounded(after, f"after{i}")
         if shape.kind == "conv":
             after = parts.node("GlobalAveragePool", [after], f"sink{i}")
         parts.outputs.append(after)
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape) for name, value in feeds.items()]
-    outputs = [onnx.ValueInfoProto(name=name) for name in parts.outputs]
-    for value in outputs:
-        value.type.tensor_type.elem_type = TensorProto.FLOAT
-    body = helper.make_graph(parts.nodes, "bench", inputs, outputs, parts.initializers)
-    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), feeds
+    return parts.model(feeds), feeds
 
 
 def _input_dims(shape: LayerShape, batch: int) -> tuple[int, ...]:
@@ -137,6 +147,17 @@ class _Parts:
         self.initializers: list[onnx.TensorProto] = []
         self.outputs: list[str] = []
 
+    def model(self, feeds: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
+        """The graph closed, with a few nodes that do nothing; their input is added to ``feeds``."""
+        feeds["one"] = np.ones(1, np.float32)
+        idle = "one"
+        for i in range(4):  # the first warms up for the others
+            idle = self.node("Exp", [idle], f"nothing{i}")
+        inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape) for name, value in feeds.items()]
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (*self.outputs, idle)]
+        body = helper.make_graph(self.nodes, "bench", inputs, outputs, self.initializers)
+        return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
     def constant(self, value: NDArray[Any] | np.generic, name: str | None = None) -> str:
         name = name or f"constant_{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
@@ -145,6 +166,24 @@ class _Parts:
     def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [f"{name}out"], name=name, **attributes))
         return f"{name}out"
+
+    def layer(self, shape: LayerShape, before: str, name: str, rng: np.random.Generator) -> str:
+        """One convolution or Gemm with random weights; in int8 its output is rounded too."""
+        dims = _weight_dims(shape)
+        weight = rng.standard_normal(dims, dtype=np.float32) / float(prod(dims[1:])) ** 0.5
+        bias = rng.standard_normal(shape.out_channels, dtype=np.float32)
+        attributes: dict[str, Any] = {"transB": 1}
+        if shape.kind == "conv":
+            attributes = {
+                "kernel_shape": shape.kernel,
+                "strides": shape.stride,
+                "pads": (*shape.padding, *shape.padding),
+                "dilations": shape.dilation,
+                "group": shape.groups,
+            }
+        tensors = [before, *self.weights(weight, bias, shape.bits, f"{name}_weight")]
+        after = self.node("Conv" if shape.kind == "conv" else "Gemm", tensors, name, **attributes)
+        return self.rounded(after, f"{name}_after") if shape.bits == 8 else after
 
     def rounded(self, tensor: str, name: str) -> str:
         """``tensor`` as uint8 and back: the pair that the runtime turns into integer layers."""

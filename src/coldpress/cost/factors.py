@@ -65,10 +65,11 @@ def layer_cost(
     inner = inner_units(space)
     factors: list[Factor] = []
     for site in space.sites:
-        factors += _site_factors(space, site, cost, inner)
-    # A layer that no unit governs is a constant.
-    free = sum(float(factor.table) for factor in factors if not factor.units)
-    return Cost(name, merged(factor for factor in factors if factor.units), constant + free)
+        if site.units:
+            factors += _site_factors(space, site, cost, inner)
+        else:  # a layer that no unit governs is a constant
+            constant += cost(site.shape)
+    return Cost(name, merged(factors), constant)
 
 
 def merged(factors: Iterable[Factor]) -> tuple[Factor, ...]:
@@ -99,8 +100,6 @@ def inner_units(space: Space) -> dict[int, set[int]]:
 
 def _site_factors(space: Space, site: Site, cost: Quantity, inner: dict[int, set[int]]) -> list[Factor]:
     units = site.units
-    if not units:
-        return [Factor((), np.array(cost(site.shape)))]
     if len(site.sources) <= MAX_SOURCES and math.prod(len(space.units[u].options) for u in units) <= MAX_TABLE:
         return [Factor(units, _table(space, site, units, cost, inner))]
     always = {site.output.unit} if site.output else set()

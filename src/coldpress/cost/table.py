@@ -1,0 +1,168 @@
+"""Latency from a table of measured layers: kept on disk by device, interpolated where widths are many."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from coldpress.cost.bench import layer_seconds, switch_seconds
+from coldpress.cost.devices import cache_folder
+from coldpress.cost.grid import chunks, family, key, ordered, plain, shape_of
+from coldpress.cost.interpolate import Family
+from coldpress.plan import LayerShape
+from coldpress.runtime.devices import Device, device
+
+log = logging.getLogger("coldpress.cost")
+
+FORMAT = 1
+REPEATS = 40
+# Tensors (channels, size) at which the change between floats and int8 is measured.
+SWITCHES = ((16, (4, 4)), (64, (8, 8)), (64, (16, 16)), (64, (32, 32)))
+
+Progress = Callable[[int, int], None]
+
+
+class LatencyTable:
+    """Measured seconds of dense layers on this device; factorised layers are sums of their factors.
+
+    Args:
+        folder: where the table is kept; by default the environment's COLDPRESS_CACHE, else ~/.cache/coldpress.
+        threads: threads within one operator.
+        batch: samples in one run.
+        profile: the device; another one than this can be read, not measured.
+    """
+
+    def __init__(
+        self, folder: str | Path | None = None, *, threads: int = 1, batch: int = 1, profile: Device | None = None
+    ) -> None:
+        self.device = profile or device(threads)
+        self.threads, self.batch = threads, batch
+        self.path = Path(folder or cache_folder()) / f"latency-{self.device.fingerprint}-batch{batch}.json"
+        self._seconds, self._switches = self._read()
+        self._families: dict[LayerShape, Family] = {}
+        self._known: dict[LayerShape, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    def __contains__(self, shape: LayerShape) -> bool:
+        return all(key(part) in self._seconds for part in shape.factors())
+
+    def seconds(self, shape: LayerShape) -> float:
+        """Seconds of one layer: measured, or interpolated between measured widths of its like.
+
+        Raises:
+            KeyError: nothing like it was measured; call ``measure`` first.
+        """
+        found = self._known.get(shape)
+        if found is None:
+            found = self._known[shape] = sum(self._part(part) for part in shape.factors())
+        return found
+
+    def switch(self, elements: int) -> float:
+        """Seconds to go from floats to int8 or back at a tensor of ``elements``; 0.0 before int8 was measured."""
+        if not self._switches:
+            return 0.0
+        sizes, values = zip(*sorted(self._switches.items()))
+        return float(np.interp(elements, sizes, values)) * max(1.0, elements / sizes[-1])
+
+    def measure(
+        self, shapes: Iterable[LayerShape], *, limit_seconds: float = 120.0, progress: Progress | None = None
+    ) -> int:
+        """Measure what the table does not hold yet, coarse widths first, and save it.
+
+        Args:
+            shapes: layers that will be asked for; repeats do no harm.
+            limit_seconds: stop then (the coarsest grid of widths is always measured); what is left is interpolated.
+            progress: called with layers done and layers in all.
+
+        Returns:
+            How many layers were measured.
+        """
+        start = time.perf_counter()
+        waiting = ordered({plain(part) for shape in shapes for part in shape.factors()}, set(self._seconds))
+        total = sum(len(level) for level in waiting)
+        done = 0
+        try:
+            if not self._switches and any(shape.bits == 8 for level in waiting for shape in level):
+                for channels, size in SWITCHES:
+                    value = switch_seconds(channels, size, threads=self.threads, batch=self.batch, repeats=REPEATS)
+                    self._switches[channels * prod(size)] = value
+            for number, level in enumerate(waiting):
+                for chunk in chunks(level):
+                    if number and time.perf_counter() - start > limit_seconds:
+                        log.info("measured %d of %d layers in the time allowed; others are interpolated", done, total)
+                        return done
+                    self._measure(chunk)
+                    done += len(chunk)
+                    if progress is not None:
+                        progress(done, total)
+        finally:
+            if done:
+                self.save()
+        return done
+
+    def save(self) -> Path:
+        """Write the table, joined with what another process may have saved meanwhile; written beside and renamed."""
+        seconds, switches = self._read()
+        self._seconds, self._switches = {**seconds, **self._seconds}, {**switches, **self._switches}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        data = {
+            "coldpress_latency": FORMAT,
+            "device": self.device.summary(),
+            "seconds": self._seconds,
+            "switches": {str(elements): value for elements, value in self._switches.items()},
+        }
+        beside.write_text(json.dumps(data, indent=0))
+        beside.replace(self.path)
+        return self.path
+
+    def _measure(self, shapes: Sequence[LayerShape]) -> None:
+        times = layer_seconds(shapes, threads=self.threads, batch=self.batch, repeats=REPEATS)
+        for shape, value in zip(shapes, times):
+            if np.isfinite(value):
+                self._seconds[key(shape)] = value
+            else:
+                log.warning("the runtime's profile does not show %s; it is interpolated", key(shape))
+        self._families.clear()
+        self._known.clear()
+
+    def _part(self, shape: LayerShape) -> float:
+        exact = self._seconds.get(key(shape))
+        if exact is not None:
+            return exact
+        if not self._families:
+            grouped: dict[LayerShape, dict[tuple[int, int], float]] = defaultdict(dict)
+            for name, value in self._seconds.items():
+                like = shape_of(name)
+                grouped[family(like)][like.in_channels, like.out_channels] = value
+            self._families = {like: Family(points) for like, points in grouped.items()}
+        found = self._families.get(family(shape))
+        if found is None:
+            raise KeyError(f"no layer like {key(shape)} was measured on this device; call measure() first")
+        return found.at(shape.in_channels, shape.out_channels)
+
+    def _read(self) -> tuple[dict[str, float], dict[int, float]]:
+        """What is on disk: seconds of layers, and of switches by elements; both empty where nothing can be used."""
+        try:
+            data = json.loads(self.path.read_text())
+            if data["coldpress_latency"] != FORMAT:
+                return {}, {}
+            found = {str(name): float(value) for name, value in data["seconds"].items()}
+            for name in found:
+                shape_of(name)
+            return found, {int(elements): float(value) for elements, value in data["switches"].items()}
+        except FileNotFoundError:
+            return {}, {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("the latency table %s is damaged (%s); it is measured anew", self.path, error)
+            return {}, {}
