@@ -1,5 +1,6 @@
 """Models by name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from torch import nn
 
 from coldpress import zoo
+from coldpress.data import read_batches
 from coldpress.errors import TaskError
+from coldpress.evaluate import evaluate, predictor
 
 FACTORIES = """
 from torch import nn
@@ -106,6 +109,14 @@ def test_timm_is_asked_for_by_its_extra() -> None:
     else:
         with pytest.raises(TaskError, match="timm:resnet18"):
             zoo.model("timm:resnet81")
+
+
+def test_the_bundled_weights_do_what_is_said_of_them() -> None:
+    stated = json.loads((Path(zoo.__file__).parent / "bundled" / "fashion_cnn.json").read_text())
+    test = zoo.data("fashion-mini").test.subset(range(400))
+    evaluation = evaluate(predictor(zoo.model("fashion_cnn", weights="pretrained")), read_batches(test, 200))
+    low, high = evaluation.accuracy_interval
+    assert low < stated["test_accuracy"] < high
 
 
 def test_pretrained_needs_a_source() -> None:
