@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass
 class Progress:
-    """The incumbent, the bound and the clock of one run."""
+    """The incumbent, the bound and the clock of one run; ``seen`` are the plans that descent began from."""
 
     problem: Problem
     time_limit: float
@@ -53,6 +53,7 @@ class Progress:
     energy: float = np.inf
     bound: float | None = None
     trace: list[Moment] = field(default_factory=list)
+    seen: set[bytes] = field(default_factory=set)
 
     @property
     def seconds(self) -> float:

@@ -52,27 +52,21 @@ class Oracle:
         self.blocks, room = merge_blocks(problem)
         # A hair of room more than solvers use themselves, so that rounding never puts a bound above a feasible plan.
         self.room = room + 2e-9
-        self.sizes = problem.sizes
-        self.elimination = Elimination(
-            self.sizes, [*((u,) for u in range(len(self.sizes))), *(b.units for b in self.blocks)]
-        )
-        self.problem = problem
+        sizes = problem.sizes
+        self.elimination = Elimination(sizes, [*((u,) for u in range(len(sizes))), *(b.units for b in self.blocks)])
+        self._shapes = [block.table.shape[1:] for block in self.blocks]
+        rows = [block.table.reshape(block.table.shape[0], -1) for block in self.blocks]
+        every = np.concatenate(rows, axis=1) if rows else np.zeros((max(len(room), 1), 0))
+        self._ends = np.cumsum([0, *(row.shape[1] for row in rows)])
+        # 0 times inf is NaN: what is forbidden stays apart from what is priced.
+        self._barrier = np.where(np.isinf(every[0]), np.inf, 0.0)
+        self._shares = np.where(np.isinf(every), 0.0, every)[: len(room)]
 
     def cheapest(self, unary: list[Floats], prices: Floats) -> tuple[float, Ints]:
         """Least ``sum of unary + prices @ costs``: a lower bound (the value itself if exact) and its choice."""
-        if len(prices):
-            tables = [np.tensordot(prices, b.table, axes=1) if prices.all() else self._priced(b.table, prices)
-                      for b in self.blocks]  # fmt: skip
-        else:
-            tables = [b.table[0] for b in self.blocks]
-        value, choice = self.elimination.minimise([*unary, *tables])
-        return value, choice
-
-    @staticmethod
-    def _priced(table: Floats, prices: Floats) -> Floats:
-        # 0 times inf is NaN: what is forbidden stays forbidden at a price of 0.
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isinf(table[0]), np.inf, np.tensordot(prices, table, axes=1))
+        flat = prices @ self._shares + self._barrier
+        ends = zip(self._ends, self._ends[1:], self._shapes)
+        return self.elimination.minimise([*unary, *(flat[a:b].reshape(shape) for a, b, shape in ends)])
 
     def costs(self, choice: Ints) -> Floats:
         """Costs ``(Q,)`` of a choice in shares of the limits, constants left out."""
@@ -133,7 +127,7 @@ def relax(
     products = atoms.ys @ energy.quadratic
     gram = products @ atoms.ys.T
     for step in range(rounds):
-        weights, prices = best_mixture(gram, atoms.ys @ energy.linear, atoms.costs.T, room, penalty)
+        weights, prices = best_mixture(gram, atoms.ys @ energy.linear, atoms.costs, room, penalty)
         y = weights @ atoms.ys
         gradient = energy.linear + weights @ products
         convex = float(energy.constant + 0.5 * y @ (gradient + energy.linear))

@@ -33,6 +33,11 @@ def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, 
     Raises the bound of ``progress`` and offers it the plans met; stops at ``max_gap``, when a round gains
     little, or when the time is up.
     """
+    energy_given, offsets = progress.problem.energy, progress.problem.offsets
+    if energy_given.is_convex:
+        # A harm is at least 0: weak, but there at once, and not to be undercut where harms can cancel.
+        least = np.minimum.reduceat(energy_given.linear, offsets[:-1])
+        progress.raise_bound(energy_given.constant + float(least.sum()))
     plain = Convex.of(progress.problem)
     oracle = Oracle(progress.problem)
     share = plain.vector(begin)
@@ -78,6 +83,10 @@ def round_mixture(progress: Progress, arrays: Arrays, energy: Convex, relaxed: R
         likeliest[unit] = int(np.argmax(np.concatenate([[1.0 - part.sum()], part])))
     heaviest = relaxed.atoms.choices[int(np.argmax(relaxed.weights[: len(relaxed.atoms)]))]
     for choice in (likeliest, heaviest):
+        # Descent is dear beside a bound: not twice from the same plan.
+        if choice.tobytes() in progress.seen:
+            continue
+        progress.seen.add(choice.tobytes())
         if all(np.isfinite(cost) for cost in progress.problem.costs_of(choice).values()):
             polished, inside = polish(arrays, choice)
             if inside:

@@ -6,6 +6,7 @@ import numpy as np
 
 from coldpress.problem import Problem
 from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers._master import best_mixture
 from coldpress.solvers._moves import anneal as run_sweeps
 from coldpress.solvers._moves import generator, polish, typical_move
 from coldpress.solvers._state import Arrays, Ints, allowed_start, flatten, merge_blocks
@@ -88,6 +89,7 @@ def warm_up() -> None:
         typical_move(arrays, choice, generator(0), 1)
         run_sweeps(arrays, choice, np.ones(1), np.ones(1), 0.1, choice.copy(), np.inf, generator(0))
         polish(arrays, choice)
+        best_mixture(np.eye(2), np.zeros(2), np.zeros((2, 1)), np.ones(1), 1.0)
         _warm = True
 
 

@@ -35,7 +35,7 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap:
     anneal.warm_up()
     progress = start(problem, time_limit)
     quick = Progress(problem, 0.2 * time_limit)
-    anneal.search(quick, arrays, seed, num_reads=3)
+    anneal.search(quick, arrays, seed)
     if quick.choice is not None:
         progress.offer(quick.choice)
     else:
