@@ -27,10 +27,9 @@ class Family:
                     t = (width_out - o0) / (o1 - o0) if o1 > o0 else 0.0
                     a, b, c, d = (float(corner) for corner in corners if corner is not None)
                     return (1 - s) * ((1 - t) * a + t * b) + s * ((1 - t) * c + t * d)
-        diagonal = sorted((i, value) for (i, _), value in self._points.items())
-        if len(diagonal) == len(self._points) and len(self._points) > 1 and len(self._ins) == len(self._points):
-            ins, values = zip(*diagonal)
-            return float(np.interp(width_in, ins, values))
+        if len(self._points) > 1 and len({o / i for i, o in self._points}) == 1:  # grouped: both widths go together
+            values = [self._points[i, o] for i, o in sorted(self._points)]
+            return float(np.interp(width_in, self._ins, values))
         if self._plane is None:
             rows = np.array([(1.0, i, o, i * o) for i, o in self._points])
             times = np.array(list(self._points.values()))
