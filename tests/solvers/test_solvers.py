@@ -98,6 +98,19 @@ def test_limits_that_exclude_each_other_are_reported_together():
         solve(problem)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_separable_problems_are_solved_to_the_end(seed):
+    rng = np.random.default_rng(seed)
+    sizes = [6] * 6
+    harms = np.sort(rng.exponential(size=(6, 6)), axis=1)
+    factors = tuple(Factor((u,), np.sort(rng.uniform(size=6))[::-1]) for u in range(6))
+    energy = Energy(np.diag(harms.ravel()), np.zeros(36))
+    problem = Problem.from_arrays(sizes, energy, {"size": Cost("size", factors, 0.3)}, {"size": "50%"})
+    answer = solve(problem, "exact")
+    assert answer.gap == 0.0
+    assert answer.energy == pytest.approx(brute_force(problem))
+
+
 def test_an_unknown_solver_names_the_near_one():
     with pytest.raises(ColdpressError, match="did you mean 'anneal'"):
         solve(tiny(0), "aneal")

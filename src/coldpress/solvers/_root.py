@@ -44,7 +44,9 @@ def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, 
     for block in plain.blocks:
         share[block] = 0.5 * share[block] + 0.5 / (block.stop - block.start + 1)
     spread = spreads(plain, share)
+    before = progress.seconds
     energy = shift(plain, spread, sweeps=3)
+    effort = progress.seconds - before
     penalty = 10.0 * max(
         abs(plain.value(plain.vector(begin))), abs(progress.energy) if progress.choice is not None else 0.0
     )
@@ -67,10 +69,14 @@ def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, 
         if step >= 2 and gained < 2e-4 * abs(relaxed.bound):
             break
         atoms = relaxed.atoms
+        if progress.left < 1.5 * effort:
+            break
         # The saddle point's spread is approached by averaging: the newest counts 1 / (step + 1).
         newest = spreads(plain, relaxed.y)
         spread = newest if step == 0 else [old + (new - old) / (step + 1) for old, new in zip(spread, newest)]
+        before = progress.seconds
         energy = shift(plain, spread, sweeps=5)
+        effort = progress.seconds - before
     assert best is not None
     return best
 

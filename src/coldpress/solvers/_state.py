@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coldpress.elimination import Table
+from coldpress.elimination import Table, minimise_sum
 from coldpress.problem import Problem
 
 Floats = NDArray[np.float64]
@@ -125,8 +125,6 @@ def flatten(problem: Problem) -> Arrays:
 
 def allowed_start(problem: Problem, blocks: Sequence[Block]) -> Ints:
     """A choice in which nothing is forbidden: everything kept where that is allowed, else the smallest found."""
-    from coldpress.elimination import minimise_sum
-
     keep = np.zeros(len(problem.sizes), dtype=np.int64)
     if all(np.isfinite(cost) for cost in problem.costs_of(keep).values()):
         return keep

@@ -1,4 +1,7 @@
-"""Branch and bound over options, bounded by mixtures of plans (`_relaxation`): proves how good the best plan is."""
+"""Branch and bound over options, bounded by mixtures of plans (`_relaxation`): proves how good the best plan is.
+
+Separable problems with one limit are solved by dynamic programming instead (`_dynamic`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from coldpress.problem import Problem
 from coldpress.solvers import anneal
 from coldpress.solvers._answer import Answer, Progress, start
 from coldpress.solvers._convex import Convex
+from coldpress.solvers._dynamic import prove_separable
 from coldpress.solvers._relaxation import Atoms, Relaxed, relax
 from coldpress.solvers._root import Root, bound_root, free, round_mixture
 from coldpress.solvers._state import Arrays, Floats, allowed_start, flatten, merge_blocks
@@ -47,6 +51,8 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap:
 def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
     """Raise the bound of ``progress`` and improve its plan until the gap is ``max_gap`` or the time is up."""
     problem = progress.problem
+    if prove_separable(progress):
+        return
     begin = allowed_start(problem, merge_blocks(problem)[0]) if progress.choice is None else progress.choice
     root = bound_root(progress, arrays, begin, max_gap)
     if progress.gap <= max_gap or progress.left == 0.0 or not np.isfinite(root.relaxed.bound):
@@ -65,10 +71,8 @@ def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
             round_mixture(progress, arrays, root.energy, found)
             if _undecided(child):
                 heapq.heappush(opened, (max(found.bound, bound), next(count), child, found))
-    if not opened:
-        progress.raise_bound(_cutoff(progress, max_gap) if progress.left == 0.0 else progress.energy)
-    elif progress.left == 0.0:
-        progress.raise_bound(opened[0][0])
+    # What was cut off lies above the last cutoff, what is open above the first of the heap.
+    progress.raise_bound(min(_cutoff(progress, max_gap), opened[0][0] if opened else np.inf))
 
 
 def _cutoff(progress: Progress, max_gap: float) -> float:
