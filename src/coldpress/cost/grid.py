@@ -57,9 +57,9 @@ def _levels(values: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def chunks(shapes: Sequence[LayerShape]) -> Iterable[list[LayerShape]]:
+def chunks(shapes: Sequence[LayerShape], seed: int = 0) -> Iterable[list[LayerShape]]:
     """Shuffled, so that no one graph is full of the largest; cut by number and by bytes."""
-    order = np.random.default_rng(0).permutation(len(shapes))
+    order = np.random.default_rng(seed).permutation(len(shapes))
     chunk: list[LayerShape] = []
     held = 0
     for i in order:
@@ -82,6 +82,7 @@ def key(shape: LayerShape) -> str:
 
 
 def shape_of(key: str) -> LayerShape:
+    """The layer that ``key`` names. Raises ValueError or TypeError where it names none."""
     kind, ins, outs, *pairs, groups, size, bits = json.loads(key)
     kernel, stride, padding, dilation = (tuple(pair) for pair in pairs)
     return LayerShape(kind, ins, outs, kernel, stride, padding, dilation, groups, tuple(size), bits=bits)

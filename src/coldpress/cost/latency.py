@@ -15,6 +15,8 @@ from coldpress.cost.table import LatencyTable
 from coldpress.plan import LayerShape, Site, Space
 from coldpress.problem import Cost, Factor
 
+__all__ = ["LatencyTable", "latency_cost", "shapes_of"]
+
 
 def shapes_of(space: Space) -> set[LayerShape]:
     """Every dense layer that some plan of the space may run, factors included: what ``measure`` needs."""

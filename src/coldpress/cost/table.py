@@ -23,7 +23,9 @@ from coldpress.runtime.devices import Device, device
 log = logging.getLogger("coldpress.cost")
 
 FORMAT = 1
-REPEATS = 40
+# Several visits at different times, since a machine is slow for seconds at a time, of a few runs each.
+VISITS = 3
+REPEATS = 16
 # Tensors (channels, size) at which the change between floats and int8 is measured.
 SWITCHES = ((16, (4, 4)), (64, (8, 8)), (64, (16, 16)), (64, (32, 32)))
 
@@ -97,14 +99,16 @@ class LatencyTable:
                     value = switch_seconds(channels, size, threads=self.threads, batch=self.batch, repeats=REPEATS)
                     self._switches[channels * prod(size)] = value
             for number, level in enumerate(waiting):
-                for chunk in chunks(level):
-                    if number and time.perf_counter() - start > limit_seconds:
-                        log.info("measured %d of %d layers in the time allowed; others are interpolated", done, total)
-                        return done
-                    self._measure(chunk)
-                    done += len(chunk)
-                    if progress is not None:
-                        progress(done, total)
+                samples: dict[str, list[float]] = defaultdict(list)
+                for visit in range(VISITS):
+                    for chunk in chunks(level, seed=visit):
+                        if number and time.perf_counter() - start > limit_seconds:
+                            log.info("measured %d of %d layers in time; the others are interpolated", done, total)
+                            return done
+                        self._measure(chunk, samples)
+                        done += len(chunk) if visit == 0 else 0
+                        if progress is not None:
+                            progress(done, total)
         finally:
             if done:
                 self.save()
@@ -126,13 +130,15 @@ class LatencyTable:
         beside.replace(self.path)
         return self.path
 
-    def _measure(self, shapes: Sequence[LayerShape]) -> None:
+    def _measure(self, shapes: Sequence[LayerShape], samples: dict[str, list[float]]) -> None:
+        """One more sample of each layer; the table holds the median of all."""
         times = layer_seconds(shapes, threads=self.threads, batch=self.batch, repeats=REPEATS)
-        for shape, value in zip(shapes, times):
+        for name, value in zip(map(key, shapes), times):
             if np.isfinite(value):
-                self._seconds[key(shape)] = value
+                samples[name].append(value)
+                self._seconds[name] = float(np.median(samples[name]))
             else:
-                log.warning("the runtime's profile does not show %s; it is interpolated", key(shape))
+                log.warning("the runtime's profile does not show %s; it is interpolated", name)
         self._families.clear()
         self._known.clear()
 
