@@ -26,7 +26,7 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 # Operators that ONNX Runtime runs on uint8 tensors, so that two int8 layers need not meet in floats.
 BETWEEN = (
     *("Relu", "Clip", "Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"),
-    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Pad"),
+    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Pad"),
 )
 
 
