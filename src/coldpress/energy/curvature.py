@@ -39,6 +39,7 @@ class Sensitivities:
         features: ``(options, images * classes)`` float32: S^(1/2) d / sqrt(N), so that K = features features^T.
         kl: ``(options,)`` measured KL divergence (nats) of each option alone.
         linear: ``(options,)`` first-order term; zeros around the original.
+        measured: ``(options,)`` whether the option was run (or is the incumbent's).
         constant: KL of the incumbent around which the changes were measured; 0 around the original.
         seconds: wall time of the measurement.
         full_pass: wall time of one pass of the whole network over the calibration data.
@@ -48,6 +49,7 @@ class Sensitivities:
     features: npt.NDArray[np.float32]
     kl: Floats
     linear: Floats
+    measured: npt.NDArray[np.bool_]
     constant: float
     seconds: float
     full_pass: float
@@ -106,8 +108,8 @@ def sensitivities(
         effects: the effects of its options.
         inputs: calibration inputs, each ``(images, ...)``.
         incumbent: choices around which changes are measured; None is the original.
-        radius: options further than this many steps from the incumbent's are not run and get infinite linear energy
-            (the trust region); None runs all.
+        radius: options further than this many steps from the incumbent's are not run (the trust region: they are not
+            ``measured``); None runs all.
         progress: called with (runs done, runs in all).
 
     Raises:
@@ -135,11 +137,10 @@ def sensitivities(
     for i, rows in enumerate(sums.features):
         if rows:
             features[i] = torch.cat([row.ravel() for row in rows]).numpy()
-    if radius is not None:
-        run = {int(offsets[u]) + o for u, o in wanted} | {int(offsets[u]) + o for u, o in enumerate(base)}
-        sums.linear[[i for i in range(total) if i not in run]] = np.inf
+    measured = np.zeros(total, dtype=bool)
+    measured[[int(offsets[u]) + o for u, o in [*wanted, *enumerate(base)]]] = True
     seconds = time.perf_counter() - start
-    return Sensitivities(features, sums.kl, sums.linear, sums.constant, seconds, sums.full_pass, sums.runs)
+    return Sensitivities(features, sums.kl, sums.linear, measured, sums.constant, seconds, sums.full_pass, sums.runs)
 
 
 def _measure(
@@ -207,5 +208,3 @@ def divergence(teacher: Tensor, logits: Tensor) -> float:
     """Mean KL(teacher || student) in nats from logits ``(images, classes)``."""
     log_p, log_q = teacher.double().log_softmax(dim=1), logits.double().log_softmax(dim=1)
     return float((log_p.exp() * (log_p - log_q)).sum(dim=1).mean())
-
-

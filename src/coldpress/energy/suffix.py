@@ -68,7 +68,9 @@ class Suffix:
         self._recording = False
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for module in self._wrapped:
             del module.forward
         self._wrapped.clear()

@@ -42,7 +42,9 @@ def channel_groups(
         raw = _dependency_groups(model, example_inputs)
     except Exception as error:  # torch-pruning fails in many ways on graphs that it does not know
         logger.warning("channels cannot be traced in this model (%s): width is not offered", error)
-        return {}, {"width": f"the channel dependencies of this model cannot be traced ({type(error).__name__}: {error})"}
+        return {}, {
+            "width": f"the channel dependencies of this model cannot be traced ({type(error).__name__}: {error})"
+        }
     groups, refused = _merged(raw, dict(model.named_modules()))
     usable: dict[str, ChannelGroup] = {}
     for name, group in groups.items():
@@ -88,9 +90,7 @@ def _dependency_groups(model: nn.Module, example_inputs: Sequence[Tensor]) -> li
     return found
 
 
-def _merged(
-    raw: list[dict[Any, Any]], modules: dict[str, nn.Module]
-) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+def _merged(raw: list[dict[Any, Any]], modules: dict[str, nn.Module]) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Channel groups from raw ones; the two sides of a grouped convolution become one group."""
     side: dict[tuple[str, str], int] = {}
     for i, group in enumerate(raw):

@@ -11,6 +11,7 @@ from coldpress.errors import SpaceError
 from coldpress.network import LAYER_TYPES, evaluating
 from coldpress.plan import LayerShape
 
+
 def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, LayerShape]:
     """Shapes of all convolutions and linears that one run reaches, in the order of their first call.
 

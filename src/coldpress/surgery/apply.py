@@ -94,7 +94,9 @@ def _removal(space: Space, plan: Plan) -> Removal:
             raise PlanError(f"the plan narrows {unit.name!r} but does not say which channels stay")
         kept = np.array(sorted(plan.kept[unit.name]), dtype=np.int64)
         if len(kept) != options[i].channels:
-            raise PlanError(f"{unit.name!r}: the option keeps {options[i].channels} channels, the plan lists {len(kept)}")
+            raise PlanError(
+                f"{unit.name!r}: the option keeps {options[i].channels} channels, the plan lists {len(kept)}"
+            )
         removal.append((space.groups[unit.name], kept))
     return removal  # type: ignore[return-value]
 
@@ -145,5 +147,3 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Put ``module`` in the place called ``name``."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
-
-

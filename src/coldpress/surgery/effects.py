@@ -92,7 +92,9 @@ class Effects:
             found[site.name] = self._forward(site, shape, widths)
         return found
 
-    def _forward(self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...]) -> Callable[[Tensor], Tensor]:
+    def _forward(
+        self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...]
+    ) -> Callable[[Tensor], Tensor]:
         module = self.model.get_submodule(site.name)
         weight = self._weight(site, shape, widths)
         matrix, bias = weight[:, :-1].reshape(module.get_parameter("weight").shape), weight[:, -1]

@@ -40,7 +40,9 @@ def build_factors(shape: LayerShape) -> Factorized:
     return Factorized(*parts)
 
 
-def factor_weights(weight: Tensor, moments: Tensor | None, kernel: tuple[int, int], method: Method, rank: tuple[int, ...]) -> list[Tensor]:
+def factor_weights(
+    weight: Tensor, moments: Tensor | None, kernel: tuple[int, int], method: Method, rank: tuple[int, ...]
+) -> list[Tensor]:
     """Factors of a layer, best for its inputs.
 
     Args:

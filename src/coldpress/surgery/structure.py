@@ -65,7 +65,9 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
         try:
             module = model.get_submodule(name)
         except AttributeError as error:
-            raise PlanError(f"the plan changes {name!r}, which this model does not have: is it another model?") from error
+            raise PlanError(
+                f"the plan changes {name!r}, which this model does not have: is it another model?"
+            ) from error
         try:
             if spec["kind"] == "resized":
                 _resize(module, spec)

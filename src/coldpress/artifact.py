@@ -1,0 +1,168 @@
+"""The folder that a run leaves behind: written beside and renamed, read back without unpickling anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from coldpress.errors import ArtifactError
+from coldpress.plan import Plan
+from coldpress.surgery.structure import rebuild
+from coldpress.task import FirstOutput
+from coldpress.workspace import explained
+
+logger = logging.getLogger("coldpress.artifact")
+
+FILES = ("plan.json", "recipe.yaml", "model.safetensors", "model.fp32.onnx", "model.onnx", "metrics.json", "log.jsonl")
+PROGRAM = "model.pt2"
+
+
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Raise ArtifactError when an artifact cannot be put at ``folder``: it exists, or its parent cannot be written."""
+    if folder.exists() and not overwrite:
+        raise ArtifactError(f"{folder} exists; choose another --out, or give --overwrite to replace it")
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder} is a file; an artifact is a folder: choose another --out")
+    parent = folder.absolute().parent
+    with explained(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(parent, os.W_OK):
+            raise ArtifactError(f"{parent} cannot be written; choose another --out")
+
+
+def save_model(model: nn.Module, folder: Path, example_inputs: tuple[Tensor, ...]) -> None:
+    """Write the network's weights, and where it can be exported the network itself as ``model.pt2``."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    with explained(folder):
+        save_file(_unshared(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+    try:
+        batch = torch.export.Dim("batch", min=1)
+        inputs = tuple(torch.cat([x[:1], x[:1]]) for x in example_inputs)
+        program = torch.export.export(model.eval(), inputs, dynamic_shapes=[{0: batch} for _ in inputs])
+        torch.export.save(program, folder / PROGRAM)
+        _check_program(folder / PROGRAM)
+    except Exception as error:  # torch.export has no common base class for what it cannot do
+        logger.warning("no %s: this model cannot be exported as a program (%s)", PROGRAM, type(error).__name__)
+        (folder / PROGRAM).unlink(missing_ok=True)
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.data_ptr()
+        found[name] = tensor.clone() if pointer in seen and pointer else tensor
+        seen.add(pointer)
+    return found
+
+
+def put_in_place(built: Path, folder: Path) -> None:
+    """Rename a finished folder to its place; what was there goes only once the new one stands."""
+    with explained(folder):
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+            folder.rename(old)
+            built.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            built.rename(folder)
+
+
+def load(folder: str | Path, model_factory: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """The compressed float network of an artifact, in evaluation mode; its outputs equal ``model.fp32.onnx``.
+
+    Args:
+        folder: the artifact.
+        model_factory: builds an instance of the original network (its weights do not matter); without it the
+            artifact must hold ``model.pt2``.
+
+    Raises:
+        ArtifactError: if a file is missing or damaged, or the factory builds another network.
+
+    Example:
+        >>> model = load("run", lambda: torchvision.models.resnet18(num_classes=10))  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"there is no artifact at {folder}: give the folder that coldpress compress wrote (--out)")
+    if model_factory is None:
+        return _load_program(folder)
+    plan = read_plan(folder)
+    model = model_factory()
+    if not isinstance(model, nn.Module):
+        raise ArtifactError(f"model_factory returned a {type(model).__name__}, not a torch.nn.Module")
+    weights = _weights(folder)
+    prefixed = all(name.startswith("model.") for name in (*weights, *plan.structure))
+    if prefixed and not hasattr(model, "model"):
+        model = FirstOutput(model)
+    rebuild(model, plan.structure)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ArtifactError(f"{folder} does not hold this model: {str(error).splitlines()[1].strip()}") from error
+    return model.eval()
+
+
+def read_plan(folder: Path) -> Plan:
+    """The artifact's plan. Raises ArtifactError when it is missing."""
+    try:
+        return Plan.from_json((folder / "plan.json").read_text())
+    except OSError as error:
+        raise ArtifactError(f"{folder} holds no plan.json: is it a coldpress artifact?") from error
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The artifact's metrics. Raises ArtifactError when they are missing or damaged."""
+    try:
+        return dict(json.loads((folder / "metrics.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder}/metrics.json cannot be read: {error}") from error
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / "model.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is missing or damaged: {error}") from error
+
+
+def _load_program(folder: Path) -> nn.Module:
+    path = folder / PROGRAM
+    if not path.is_file():
+        raise ArtifactError(
+            f"{folder} holds no {PROGRAM} (this model cannot be exported as a program): give load() a model_factory"
+        )
+    _check_program(path)
+    return torch.export.load(path).module()
+
+
+def _check_program(path: Path) -> None:
+    """Raise ArtifactError unless a program can be read without unpickling anything but plain tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(".json") and b'"use_pickle": true' in archive.read(name):
+                    raise ArtifactError(f"{path} holds pickled tensors; coldpress never unpickles")
+                if "/constants/" in name and not name.endswith(".json") and "tensor_" not in name:
+                    raise ArtifactError(f"{path} holds pickled objects ({name}); coldpress never unpickles")
+                if "sample_inputs" in name:
+                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error
+    except Exception as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path} holds pickled objects; coldpress never unpickles: {error}") from error

@@ -1,0 +1,105 @@
+"""Networks as they will be served: exported, rounded where the plan says int8, evaluated and timed on the runtime."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from coldpress.evaluate import Evaluation
+from coldpress.network import LAYER_TYPES
+from coldpress.plan import Plan, Space
+from coldpress.runtime.clock import Timing, time_sessions
+from coldpress.runtime.onnx import export, weight_nodes
+from coldpress.runtime.quantize import quantize
+from coldpress.runtime.sessions import run, session
+from coldpress.task import Split, Task
+
+CALIBRATION_BATCH = 32
+
+
+def int8_layers(space: Space, plan: Plan, model: nn.Module) -> list[str]:
+    """Names of the layers of a compressed network that the plan runs in int8 (of their parts, where factorised)."""
+    found: list[str] = []
+    for site, shape in space.configured(plan.choices):
+        if shape is None or shape.bits != 8:
+            continue
+        module = model.get_submodule(site.name)
+        if isinstance(module, LAYER_TYPES):
+            found.append(site.name)
+        else:
+            found += [f"{site.name}.{name}" for name, part in module.named_modules() if isinstance(part, LAYER_TYPES)]
+    return found
+
+
+def export_both(
+    model: nn.Module,
+    example_inputs: Sequence[Tensor],
+    int8: Sequence[str],
+    calibration: Sequence[Tensor],
+    fp32_path: Path,
+    path: Path,
+) -> None:
+    """Write the fp32 file and the one to deploy: int8 where asked, else a copy.
+
+    Args:
+        model: the network.
+        example_inputs: its inputs, each ``(batch, ...)``.
+        int8: names of the layers to round.
+        calibration: inputs that the activations' ranges are found on, each ``(images, ...)``.
+        fp32_path, path: the two files.
+    """
+    export(model, tuple(example_inputs), fp32_path)
+    if not int8:
+        shutil.copyfile(fp32_path, path)
+        return
+    nodes = weight_nodes(fp32_path, int8)
+    quantize(fp32_path, path, feeds(fp32_path, calibration), nodes=list(nodes.values()))
+
+
+def feeds(path: Path, inputs: Sequence[Tensor], batch_size: int = CALIBRATION_BATCH) -> Iterable[dict[str, Any]]:
+    """Batches of inputs by the file's input names."""
+    names = [node.name for node in session(path).get_inputs()]
+    for start in range(0, len(inputs[0]), batch_size):
+        yield {name: tensor[start : start + batch_size].numpy() for name, tensor in zip(names, inputs)}
+
+
+def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2) -> Evaluation:
+    """Evaluate an ONNX file on a split of the task."""
+    running = session(path, threads=threads)
+
+    def predict(inputs: tuple[Tensor, ...]) -> Tensor:
+        return torch.from_numpy(np.asarray(run(running, [tensor.numpy() for tensor in inputs])[0]))
+
+    return task.evaluate(predict, split)
+
+
+def time_files(
+    files: Mapping[str, Path],
+    example_inputs: Sequence[Tensor],
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    seed: int = 0,
+    max_seconds: float = 20.0,
+) -> dict[str, Timing]:
+    """Time ONNX files against each other, interleaved in one run."""
+    sessions: dict[str, ort.InferenceSession] = {name: session(path, threads=threads) for name, path in files.items()}
+    arrays = [tensor[:1].repeat(batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in example_inputs]
+    own = {
+        name: {node.name: array for node, array in zip(side.get_inputs(), arrays)} for name, side in sessions.items()
+    }
+    return time_sessions(sessions, own, seed=seed, max_seconds=max_seconds)
+
+
+def sparsity(model: nn.Module) -> float:
+    """Fraction of the parameters that are exactly zero."""
+    parameters = [p.detach() for p in model.parameters()]
+    total = sum(p.numel() for p in parameters)
+    return sum(int((p == 0).sum()) for p in parameters) / max(total, 1)

@@ -1,0 +1,276 @@
+"""compress(): the whole way, from a task to an artifact, each step one call."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coldpress import proof, steps
+from coldpress.artifact import check_output, put_in_place
+from coldpress.budget import Budget
+from coldpress.errors import BudgetError
+from coldpress.plan import Plan, Space
+from coldpress.planning import Planned, Progress, absolute, check_reachable, find_plan, pareto
+from coldpress.pricing import Prices, layer_rows
+from coldpress.recipe import Recipe
+from coldpress.report import render
+from coldpress.space import find_space
+from coldpress.task import Task
+from coldpress.workspace import Workspace
+
+logger = logging.getLogger("coldpress.pipeline")
+
+BISECTIONS = 6
+
+
+@dataclass(frozen=True)
+class Result:
+    """What compress() gives back.
+
+    Attributes:
+        model: the compressed float network.
+        plan: the chosen options, the channels kept and the structure.
+        metrics: the contents of metrics.json.
+        folder: the artifact, None where none was asked for.
+        space: all units and options that were on offer.
+    """
+
+    model: nn.Module
+    plan: Plan
+    metrics: dict[str, Any]
+    folder: Path | None
+    space: Space
+
+
+def compress(
+    task: Task,
+    budget: Budget | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    command: str | None = None,
+    **recipe: Any,
+) -> Result:
+    """Make the task's model smaller and faster within a budget, recover its accuracy and prove the result.
+
+    A run that is stopped goes on from its last finished step when it is called again with the same arguments.
+
+    Args:
+        task: model, data, metric.
+        budget: limits on latency, size and MACs. Without one, ``max_accuracy_drop`` decides.
+        out: folder of the artifact; None keeps nothing on disk.
+        overwrite: replace ``out`` where it exists.
+        progress: called with (step, done, in all).
+        command: what reproduces the run, for the report.
+        **recipe: settings of `coldpress.recipe.Recipe`: ``max_accuracy_drop`` (points), ``objective``, ``solver``,
+            ``epochs``, ``seed``, ``units`` and so on.
+
+    Returns:
+        The compressed model, its plan and its metrics.
+
+    Raises:
+        BudgetError: no plan can meet the budget (raised before time is spent).
+        TaskError, SpaceError, ExportError, ArtifactError: the model, the data or the folder cannot be used.
+
+    Example:
+        >>> result = compress(task, Budget(latency="25%"), max_accuracy_drop=1.0, out="run")  # doctest: +SKIP
+    """
+    given = Recipe(ignored_layers=tuple(task.ignored_layers)).changed(recipe)
+    if budget is not None:
+        given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
+    if not given.budget and given.max_accuracy_drop is None:
+        raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both")
+    with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
+        folder = Path(out) if out is not None else Path(nowhere) / "run"
+        check_output(folder, overwrite)
+        work = Workspace(folder, steps.run_key(task, given))
+        result = _run(task, given, work, folder, progress, command)
+        work.close()
+    return result if out is not None else replace(result, folder=None)
+
+
+def _run(
+    task: Task, recipe: Recipe, work: Workspace, folder: Path, tell: Progress | None, command: str | None
+) -> Result:
+    torch.manual_seed(recipe.seed)
+    space = find_space(task, recipe.kinds())  # type: ignore[arg-type]
+    prices, original = steps.priced(task, space, recipe, work, tell)
+    limits = absolute(recipe.limits(), _originals(prices, original.seconds, original.bytes))
+    check_reachable(space, prices, limits)
+
+    effects, moments = steps.effects_of(task, space, recipe, work)
+    found, correlation = steps.measured_energy(task, space, effects, recipe, work, tell)
+
+    def plan_within(budget: Budget, rounds: int) -> Planned:
+        own = replace(recipe, rounds=rounds)
+        return find_plan(task, space, effects, found, correlation, prices, budget, own, tell)
+
+    chosen: dict[str, Any] = {}
+
+    def decide() -> dict[str, Any]:
+        if recipe.budget:
+            planned = plan_within(limits, recipe.rounds)
+        else:
+            planned = _keep_accuracy(task, space, recipe, prices, moments, plan_within, tell)
+        chosen["planned"] = planned
+        return _planned_facts(planned, prices, recipe)
+
+    facts = work.json("plan", decide)
+    plan = Plan.from_json(facts.pop("plan_json"))
+    after = steps.after_refit(task, space, effects, moments, found, correlation, recipe, work, tell)
+    student, plan = steps.carried_out(task, space, plan, moments, recipe, work, tell)
+    untrained = copy.deepcopy(student)
+    student, curve = steps.recovered(task, student, plan, recipe, work, tell)
+
+    details: dict[str, Any] = {
+        "layers": facts.pop("layers"),
+        "pareto": facts.pop("pareto"),
+        "trace": facts.pop("trace"),
+        "refused": {**space.refused, **facts.pop("refused")},
+        "history": curve,
+        "correlation": {
+            "predicted": correlation.predicted,
+            "measured": correlation.measured,
+            "predicted_refit": after.predicted,
+            "measured_refit": after.measured,
+            "spearman": correlation.spearman,
+            "spearman_separable": correlation.spearman_separable,
+            "spearman_refit": after.spearman,
+            "alpha": correlation.alpha,
+        },
+        "planning": {"seconds": found.seconds, "full_pass": found.full_pass, "runs": found.runs},
+    }
+    facts["validation"] = _validation(task, untrained, student, recipe)
+    built = work.path("artifact")
+    shutil.rmtree(built, ignore_errors=True)
+    built.mkdir()
+    with work.step("prove"):
+        metrics = proof.build(built, task, space, student, plan, recipe, facts, details, command)
+    proof.copy_log(work.path("log.jsonl"), built)
+    render(built)
+    put_in_place(built, folder)
+    return Result(student, plan, metrics, folder, space)
+
+
+def _originals(prices: Prices, seconds: float | None, size: int) -> dict[str, float]:
+    costs = {name: cost.value([0] * len(prices.space.units)) for name, cost in prices.costs().items()}
+    return costs | {"size": float(size)} | ({"latency": seconds} if seconds is not None else {})
+
+
+def _keep_accuracy(
+    task: Task,
+    space: Space,
+    recipe: Recipe,
+    prices: Prices,
+    moments: Any,
+    plan_within: Callable[[Budget, int], Planned],
+    tell: Progress | None,
+) -> Planned:
+    """The cheapest plan, by bisection, whose network loses no more than allowed on validation data, before training."""
+    assert recipe.max_accuracy_drop is not None
+    before = task.score(task.model, "validation")
+    quantity = recipe.objective
+    costs = prices.costs()
+    original = costs[quantity].value([0] * len(space.units))
+    low, high, best = 0.0, 1.0, None
+    for step in range(BISECTIONS):
+        fraction = 0.5 if step == 0 else (low + high) / 2
+        try:
+            planned = plan_within(Budget(**{quantity: fraction * original}), 0)
+        except BudgetError:
+            low = fraction
+            continue
+        student, _ = steps.surgery(task, space, planned.plan, moments, recipe)
+        drop = 100 * (before - task.score(student, "validation"))
+        logger.info("%s at %.0f %%: %.2f points lost on validation", quantity, 100 * fraction, drop)
+        if drop <= recipe.max_accuracy_drop:
+            high, best = fraction, planned
+        else:
+            low = fraction
+        if tell:
+            tell("bisection", step + 1, BISECTIONS)
+    if best is None:
+        raise BudgetError(
+            f"no plan was found that loses at most {recipe.max_accuracy_drop} points: allow a larger "
+            f"--max-accuracy-drop, or give a --budget and --epochs"
+        )
+    return best
+
+
+def _planned_facts(planned: Planned, prices: Prices, recipe: Recipe) -> dict[str, Any]:
+    """What the artifact tells of the plan, as JSON-ready data."""
+    answer, problem = planned.answer, planned.problem
+    choice = problem.choice(planned.plan)
+    costs = {name: cost.value(choice) for name, cost in prices.costs().items()}
+    quantity = next(iter(recipe.limits().given()), recipe.objective)
+    sweep = pareto(problem, quantity, recipe.seed)
+    return {
+        "plan_json": planned.plan.to_json(),
+        "predicted": {
+            "latency_ms": costs["latency"] * 1e3 if "latency" in costs else None,
+            "size": costs["size"],
+            "macs": costs["macs"],
+            "kl": problem.energy_of(choice),
+            "measured_kl": planned.kl,
+            "measured_latency_ms": planned.seconds * 1e3 if planned.seconds is not None else None,
+        },
+        "solver": {
+            "name": answer.solver,
+            "energy": answer.energy,
+            "lower_bound": answer.lower_bound,
+            "gap": answer.gap,
+            "seconds": answer.seconds,
+            "rounds": planned.rounds,
+            "budget": recipe.limits().describe(),
+        },
+        "trace": [list(moment) for moment in answer.trace],
+        "refused": prices.refused(),
+        "layers": layer_rows(problem.space, planned.plan.choices, prices),
+        "pareto": [_sweep_row(problem, prices, quantity, *row) for row in sweep]
+        + [_sweep_row(problem, prices, "chosen", 0.0, planned.plan.choices, problem.energy_of(choice))],
+    }
+
+
+def _sweep_row(
+    problem: Any, prices: Prices, quantity: str, fraction: float, choices: Any, energy: float
+) -> dict[str, Any]:
+    values = {name: cost.value(problem.choice(Plan(choices))) for name, cost in prices.costs().items()}
+    return {
+        "budget": f"{quantity} {fraction:.0%}" if quantity != "chosen" else "chosen",
+        "latency_ms": values["latency"] * 1e3 if "latency" in values else None,
+        "bytes": values["size"],
+        "macs": values["macs"],
+        "predicted_kl": energy,
+        "accuracy": None,
+        "chosen": quantity == "chosen",
+    }
+
+
+def _validation(task: Task, untrained: nn.Module, student: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """Scores on validation data, where there is any, and whether the accuracy limit is kept there."""
+    if task.validation is None:
+        return {}
+    scores = {
+        name: task.score(model, "validation")
+        for name, model in (("original", task.model), ("before_recovery", untrained), ("compressed", student))
+    }
+    if recipe.max_accuracy_drop is None:
+        return scores
+    drop = 100 * (scores["original"] - scores["compressed"])
+    if drop > recipe.max_accuracy_drop:
+        logger.warning(
+            "%.2f points are lost on validation data, more than the %.2f allowed: raise the budget or the epochs",
+            drop,
+            recipe.max_accuracy_drop,
+        )
+    return {**scores, "drop": drop, "allowed_drop": recipe.max_accuracy_drop, "kept": drop <= recipe.max_accuracy_drop}

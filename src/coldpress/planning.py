@@ -1,0 +1,234 @@
+"""From a task to a plan: energy measured, problem solved, held against measurement, solved again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from coldpress.budget import Budget
+from coldpress.energy.correlation import Correlation, correlate, measure_plans
+from coldpress.energy.curvature import Sensitivities, sensitivities
+from coldpress.errors import BudgetError
+from coldpress.plan import Plan, Space
+from coldpress.pricing import Choices, Prices, measure_structures
+from coldpress.problem import Cost, Energy, Factor, Problem
+from coldpress.recipe import Recipe
+from coldpress.solvers import Answer, solve
+from coldpress.surgery.effects import Effects
+from coldpress.task import Task
+
+logger = logging.getLogger("coldpress.planning")
+
+Progress = Callable[[str, int, int], None]
+CORRECTIONS = 3
+CLOSE = 0.03
+
+
+@dataclass
+class Planned:
+    """A plan and how it was come by.
+
+    Attributes:
+        plan: choices and kept channels.
+        answer: the solver's last answer.
+        problem: the problem it answers.
+        kl: measured KL (nats) of the plan on calibration data, before the sequential re-fit.
+        seconds, bytes: of a network of the plan's shape, measured; None where not timed.
+        rounds: the re-linearisations tried, with the loss before and after and whether they were accepted.
+    """
+
+    plan: Plan
+    answer: Answer
+    problem: Problem
+    kl: float
+    seconds: float | None
+    bytes: int
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check_reachable(space: Space, prices: Prices, budget: Budget) -> None:
+    """Raise BudgetError, before any time is spent, when a limit is below the smallest that a plan can reach."""
+    nothing = Energy(np.zeros((sum(space.sizes),) * 2), np.zeros(sum(space.sizes)))
+    problem = Problem(space, nothing, prices.costs(), budget)
+    for quantity, limit in problem.limits.items():
+        bound, best = problem.smallest(quantity)
+        if bound > limit:
+            original = problem.originals[quantity]
+            smallest = best if np.isfinite(best) else bound
+            raise BudgetError(
+                f"no plan can meet {quantity} <= {_number(quantity, limit)} ({limit / original:.1%} of the original): "
+                f"the smallest is {_number(quantity, smallest)} ({smallest / original:.1%}); raise the budget, or give "
+                f"more kinds of unit with --units"
+            )
+    if problem.limits:
+        solve(problem, "greedy", time_limit=5.0)
+
+
+def find_plan(
+    task: Task,
+    space: Space,
+    effects: Effects,
+    found: Sensitivities,
+    correlation: Correlation,
+    prices: Prices,
+    budget: Budget,
+    recipe: Recipe,
+    progress: Progress | None = None,
+) -> Planned:
+    """Solve for a plan within the budget, correct the prices by measuring its shape, and re-linearise around it.
+
+    Args:
+        task: the model and its data.
+        space: its space.
+        effects: the options' effects.
+        found: the options' sensitivities.
+        correlation: holds the shrinkage alpha.
+        prices: the costs; corrected in place by what is measured.
+        budget: absolute limits (not percentages).
+        recipe: solver, time limit, rounds, seed.
+        progress: called with (step, done, in all).
+    """
+    alpha = 0.0 if recipe.energy == "separable" else correlation.alpha
+    energy = found.energy(space, alpha)
+    inputs, _ = task.calibration(2 * recipe.calibration)
+    fresh = [tensor[recipe.calibration :] for tensor in inputs]
+    if not len(fresh[0]):
+        fresh = list(inputs)
+    planned = _within_measured(task, space, effects, energy, prices, budget, recipe, fresh)
+    for number in range(recipe.rounds):
+        around = sensitivities(
+            task.model,
+            space,
+            effects,
+            [tensor[: recipe.calibration] for tensor in inputs],
+            incumbent=planned.plan.choices,
+            radius=1,
+            progress=(lambda done, total: progress("re-linearise", done, total)) if progress else None,
+        )
+        local = around.energy(space, alpha)
+        try:
+            trust = _trust_region(space, around)
+            other = _within_measured(task, space, effects, local, prices, budget, recipe, fresh, trust)
+        except BudgetError:
+            logger.info("round %d: no plan within the trust region meets the budget", number + 1)
+            break
+        better = other.kl < planned.kl
+        rounds = [*planned.rounds, {"before": planned.kl, "after": other.kl, "accepted": better}]
+        if not better:
+            planned.rounds = rounds
+            break
+        # the bound and the gap stay those of the global problem
+        planned = replace(other, rounds=rounds, answer=planned.answer, problem=planned.problem)
+    return planned
+
+
+def _within_measured(
+    task: Task,
+    space: Space,
+    effects: Effects,
+    energy: Energy,
+    prices: Prices,
+    budget: Budget,
+    recipe: Recipe,
+    fresh: Sequence[Tensor],
+    trust: Cost | None = None,
+) -> Planned:
+    """Solve, measure a network of the answer's shape, correct the prices, until prediction and limits hold."""
+    limits = {quantity: float(value) for quantity, value in budget.given().items()}
+    timed = prices.table is not None and "latency" in limits
+    problem, answer, seconds, size = _problem(space, energy, prices, limits, trust), None, None, 0
+    for attempt in range(CORRECTIONS + 1):
+        answer = solve(problem, recipe.solver, seed=recipe.seed, time_limit=recipe.time_limit)
+        choices = answer.plan.choices
+        measured = measure_structures(
+            task, space, {"plan": choices}, threads=recipe.threads, batch=recipe.batch, seed=attempt, timed=timed
+        )["plan"]
+        seconds, size = measured.seconds, measured.bytes
+        fits = True
+        if seconds is not None:
+            predicted = problem.costs["latency"].value(answer.choice)
+            fits = seconds <= limits["latency"] and abs(predicted / seconds - 1) <= CLOSE
+            if not fits:
+                prices.learn(choices, seconds, exactly=True)
+        if "size" in limits:
+            excess = size - problem.costs["size"].value(answer.choice)
+            if size > limits["size"]:
+                fits = False
+                prices.extra_bytes += max(excess, 0.0)
+        if fits or attempt == CORRECTIONS:
+            break
+        logger.info("attempt %d: measured %s s, %d bytes; prices corrected", attempt + 1, seconds, size)
+        problem = _problem(space, energy, prices, limits, trust)
+    assert answer is not None
+    kl = next(measure_plans(task.model, effects, [answer.plan.choices], fresh))
+    plan = Plan(dict(answer.plan.choices), effects.kept(answer.plan.choices))
+    return Planned(plan, answer, problem, kl, seconds, size)
+
+
+def _problem(space: Space, energy: Energy, prices: Prices, limits: Mapping[str, float], trust: Cost | None) -> Problem:
+    costs = prices.costs() | ({trust.name: trust} if trust else {})
+    return Problem(space, energy, costs, Budget(**limits))
+
+
+def _trust_region(space: Space, found: Sensitivities) -> Cost:
+    """A cost that forbids the options that were not measured around the incumbent."""
+    parts = np.split(found.measured, np.cumsum(space.sizes)[:-1])
+    tables = [Factor((u,), np.where(part, 0.0, np.inf)) for u, part in enumerate(parts)]
+    return Cost("trust region", tuple(tables))
+
+
+def absolute(budget: Budget, originals: Mapping[str, float]) -> Budget:
+    """The budget with percentages turned into numbers."""
+    return Budget(**budget.resolve(originals))
+
+
+def pareto(problem: Problem, quantity: str, seed: int = 0, points: int = 9) -> list[tuple[float, Choices, float]]:
+    """Plans over a sweep of one limit, by the annealer: (fraction of the original, choices, energy)."""
+    bound, best = problem.smallest(quantity)
+    original = problem.originals[quantity]
+    low = (best if np.isfinite(best) else bound) / original
+    found: list[tuple[float, Choices, float]] = []
+    for fraction in np.linspace(min(low * 1.05, 0.95), 0.95, points):
+        limits = {quantity: float(fraction * original)}
+        try:
+            answer = solve(replace(problem, budget=Budget(**limits)), "anneal", seed=seed, time_limit=1.0)
+        except BudgetError:
+            continue
+        found.append((float(fraction), dict(answer.plan.choices), answer.energy))
+    return found
+
+
+def measure_energy(
+    task: Task, space: Space, effects: Effects, recipe: Recipe, progress: Progress | None = None
+) -> tuple[Sensitivities, Correlation]:
+    """Sensitivities on one half of the calibration data, random plans on the other."""
+    inputs, _ = task.calibration(2 * recipe.calibration)
+    first = [tensor[: recipe.calibration] for tensor in inputs]
+    second = [tensor[recipe.calibration :] for tensor in inputs]
+
+    def tell(step: str) -> Callable[[int, int], None] | None:
+        return (lambda done, total: progress(step, done, total)) if progress else None
+
+    found = sensitivities(task.model, space, effects, first, progress=tell("energy"))
+    plans = correlate(
+        task.model,
+        space,
+        effects,
+        found,
+        second if len(second[0]) else first,
+        count=recipe.random_plans,
+        seed=recipe.seed,
+        progress=tell("random plans"),
+    )
+    return found, plans
+
+
+def _number(quantity: str, value: float) -> str:
+    if quantity == "latency":
+        return f"{value * 1e3:.3g} ms"
+    return f"{value / 1e6:.3g} {'MB' if quantity == 'size' else 'M'}"

@@ -1,0 +1,221 @@
+"""What plans of a space cost on this machine: exact bytes and MACs, and latency from a measured, calibrated table."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from coldpress.cost.calibration import calibrate
+from coldpress.cost.latency import LatencyTable, latency_cost, shapes_of
+from coldpress.cost.macs import macs_cost
+from coldpress.cost.size import size_cost
+from coldpress.deploy import export_both, int8_layers, time_files
+from coldpress.plan import LayerShape, Plan, Space
+from coldpress.problem import Cost
+from coldpress.surgery.apply import apply_plan
+from coldpress.task import Task
+
+logger = logging.getLogger("coldpress.pricing")
+
+Choices = Mapping[str, str]
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Prices:
+    """The costs of a space's plans, corrected by every whole network that is measured.
+
+    Attributes:
+        space: the space.
+        table: measured layers; None where latency does not matter.
+        points: measured whole networks: choices, predicted sum of layers and measured seconds.
+        extra_bytes: bytes of the file that are in no layer.
+        calibration: scale and overhead (seconds) from layers to the whole network.
+        slow_bits: whether int8 may be taken where it is slower.
+    """
+
+    space: Space
+    table: LatencyTable | None
+    extra_bytes: float
+    slow_bits: bool = False
+    calibration: tuple[float, float] = (1.0, 0.0)
+    points: list[tuple[dict[str, str], float, float]] = field(default_factory=list)
+
+    def costs(self) -> dict[str, Cost]:
+        """The costs by quantity: "size" (bytes), "macs", and "latency" (seconds) where it was measured."""
+        found = {"size": size_cost(self.space, self.extra_bytes), "macs": macs_cost(self.space)}
+        if self.table is not None:
+            found["latency"] = latency_cost(self.space, self.table, self.calibration, slow_bits=self.slow_bits)
+        return found
+
+    def layers_sum(self, choices: Choices) -> float:
+        """Uncalibrated sum of layer times, seconds."""
+        assert self.table is not None
+        table = self.table
+        return sum(table.seconds(shape) for _, shape in self.space.configured(choices) if shape is not None)
+
+    def learn(self, choices: Choices, seconds: float, *, exactly: bool = False) -> None:
+        """Take in a measured network; ``exactly`` makes predictions go through it (and keeps the overhead's share)."""
+        predicted = self.layers_sum(choices)
+        self.points.append((dict(choices), predicted, seconds))
+        if not exactly:
+            self.calibration = calibrate([p for _, p, _ in self.points], [s for _, _, s in self.points])
+            return
+        scale, overhead = self.calibration
+        ratio = seconds / (scale * predicted + overhead)
+        self.calibration = (scale * ratio, overhead * ratio)
+
+    def refused(self) -> dict[str, str]:
+        """Options that are not offered because they measure slower than leaving the layer as it is, with the times."""
+        if self.table is None:
+            return {}
+        found: dict[str, str] = {}
+        units = self.space.units
+        for site in self.space.sites:
+            dense = self.table.seconds(site.shape)
+            if site.bits is not None:
+                rounded = self.table.seconds(replace(site.shape, bits=8))
+                if rounded >= dense and not self.slow_bits:
+                    found[f"{site.name} in int8"] = f"measures {rounded * 1e6:.0f} us, in fp32 {dense * 1e6:.0f} us"
+            for option in units[site.rank].options[1:] if site.rank is not None else ():
+                seconds = self.table.seconds(replace(site.shape, method=option.method, rank=option.rank))
+                if seconds >= dense:
+                    found[f"{site.name} as {option.label}"] = (
+                        f"measures {seconds * 1e6:.0f} us, whole {dense * 1e6:.0f} us"
+                    )
+        return found
+
+
+def half_width(space: Space) -> dict[str, str]:
+    """The choices that keep about half of every group's channels."""
+    return {
+        unit.name: min(
+            unit.options[1:], key=lambda o: abs((o.channels or 0) * 2 - space.groups[unit.name].channels)
+        ).label
+        for unit in space.units
+        if unit.kind == "width"
+    }
+
+
+def structural_plan(space: Space, choices: Choices) -> Plan:
+    """A plan with arbitrary channels kept: the right shapes, for measuring time and bytes."""
+    kept = {}
+    options = space.options(choices)
+    for i, unit in enumerate(space.units):
+        if unit.kind == "width" and unit.name in choices and options[i].channels is not None:
+            kept[unit.name] = tuple(range(options[i].channels or 0))
+    return Plan(dict(choices), kept)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A whole network on the runtime: seconds of one run (None where not timed) and bytes of its file."""
+
+    seconds: float | None
+    bytes: int
+
+
+def measure_structures(
+    task: Task,
+    space: Space,
+    choices: Mapping[str, Choices],
+    *,
+    threads: int,
+    batch: int,
+    seed: int = 0,
+    timed: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Measured]:
+    """Build, export and time networks of the shapes that some choices give, interleaved in one run."""
+    inputs, _ = task.calibration(32)
+    with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
+        files: dict[str, Path] = {}
+        for done, (name, chosen) in enumerate(choices.items()):
+            plan = structural_plan(space, chosen)
+            network, _ = apply_plan(task.model, space, plan)
+            files[name] = Path(folder) / f"{done}.onnx"
+            fp32 = Path(folder) / f"{done}.fp32.onnx"
+            export_both(network, task.example_inputs, int8_layers(space, plan, network), inputs, fp32, files[name])
+            if progress:
+                progress(done + 1, len(choices) + 1)
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        if not timed:
+            return {name: Measured(None, size) for name, size in sizes.items()}
+        times = time_files(files, task.example_inputs, threads=threads, batch=batch, seed=seed)
+    if progress:
+        progress(len(choices) + 1, len(choices) + 1)
+    return {name: Measured(times[name].median / 1e3, size) for name, size in sizes.items()}
+
+
+def price(
+    task: Task,
+    space: Space,
+    *,
+    latency: bool,
+    threads: int = 1,
+    batch: int = 1,
+    slow_bits: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Prices, Measured]:
+    """Measure what is needed to price the plans of a space.
+
+    Args:
+        task: the model.
+        space: its space.
+        latency: whether times are needed; otherwise only the file is weighed.
+        threads, batch: at which the network will be served.
+        slow_bits: whether int8 may be taken where it is slower.
+        seed: of the order of measurement.
+        progress: called with (done, in all).
+
+    Returns:
+        The prices, and the original as measured.
+    """
+    table = None
+    if latency:
+        table = LatencyTable(threads=threads, batch=batch)
+        table.measure(shapes_of(space), progress=progress)
+    whole: dict[str, Choices] = {"original": {}}
+    if latency:
+        whole["half"] = half_width(space)
+        rounded = {unit.name: "int8" for unit in space.units if unit.kind == "bits"}
+        if rounded:
+            whole |= {"int8": rounded, "half int8": whole["half"] | rounded}
+    found = measure_structures(task, space, whole, threads=threads, batch=batch, seed=seed, timed=latency)
+    stored = sum(site.shape.bytes for site in space.sites)
+    prices = Prices(space, table, found["original"].bytes - stored, slow_bits)
+    for name, chosen in whole.items():
+        seconds = found[name].seconds
+        if seconds is not None:
+            prices.learn(chosen, seconds)
+    return prices, found["original"]
+
+
+def layer_rows(space: Space, choices: Choices, prices: Prices) -> list[dict[str, object]]:
+    """Every layer before and after, for the report."""
+
+    def describe(shape: LayerShape | None) -> dict[str, object] | None:
+        if shape is None:
+            return None
+        ms = prices.table.seconds(shape) * prices.calibration[0] * 1e3 if prices.table is not None else None
+        return {
+            "in": shape.in_channels,
+            "out": shape.out_channels,
+            "kernel": list(shape.kernel),
+            "groups": shape.groups,
+            "method": shape.method,
+            "rank": list(shape.rank),
+            "bits": shape.bits,
+            "macs": shape.macs,
+            "bytes": shape.bytes,
+            "ms": ms,
+        }
+
+    return [
+        {"name": site.name, "kind": site.shape.kind, "before": describe(site.shape), "after": describe(shape)}
+        for site, shape in space.configured(choices)
+    ]

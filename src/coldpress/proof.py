@@ -1,0 +1,151 @@
+"""Builds the artifact: exports, evaluates and times both sides on the runtime, and writes every figure down."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shlex
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coldpress.artifact import save_model
+from coldpress.deploy import evaluate_file, export_both, int8_layers, sparsity, time_files
+from coldpress.errors import ColdpressError
+from coldpress.evaluate import Evaluation, compare
+from coldpress.plan import Plan, Space
+from coldpress.recipe import Recipe
+from coldpress.runtime.clock import Timing
+from coldpress.runtime.devices import device
+from coldpress.runtime.onnx import export
+from coldpress.space.layers import layer_shapes
+from coldpress.steps import plain
+from coldpress.task import FirstOutput, Split, Task
+
+
+def build(
+    folder: Path,
+    task: Task,
+    space: Space,
+    student: nn.Module,
+    plan: Plan,
+    recipe: Recipe,
+    facts: dict[str, Any],
+    details: dict[str, Any],
+    command: str | None,
+) -> dict[str, Any]:
+    """Write all files of an artifact but the report into an empty folder, and return its metrics.
+
+    Args:
+        folder: where to build.
+        task: the original and the data that results are reported on (test, else validation).
+        space, student, plan: the compressed network and how it came about.
+        recipe: what was asked for.
+        facts: further entries of metrics.json (predicted, solver).
+        details: entries of details.json that are known already.
+        command: what reproduces the run.
+    """
+    (folder / "plan.json").write_text(plan.to_json())
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    save_model(student, folder, task.example_inputs)
+    original = folder / "original.onnx"
+    export(task.model, task.example_inputs, original)
+    inputs, _ = task.calibration(2 * recipe.calibration)
+    names = int8_layers(space, plan, student)
+    export_both(
+        student,
+        task.example_inputs,
+        names,
+        [tensor[:256] for tensor in inputs],
+        folder / "model.fp32.onnx",
+        folder / "model.onnx",
+    )
+    files = {"original": original, "compressed": folder / "model.onnx"}
+    times = time_files(files, task.example_inputs, threads=recipe.threads, batch=recipe.batch, seed=recipe.seed)
+    split: Split | None = task.report_split if task.test is not None or task.validation is not None else None
+    judged = {side: evaluate_file(task, path, split) for side, path in files.items()} if split else {}
+    metrics: dict[str, Any] = {
+        side: _side(model, files[side], times[side], judged.get(side), task)
+        for side, model in (("original", task.model), ("compressed", student))
+    }
+    if judged:
+        comparison = compare(judged["original"], judged["compressed"])
+        metrics["comparison"] = {**asdict(comparison), "split": split}
+        details["confusion"] = {
+            "classes": list(task.classes) or [str(i) for i in range(task.num_classes)],
+            **{side: found.confusion(task.num_classes).tolist() for side, found in judged.items()},
+        }
+    details["latency_samples"] = {side: list(times[side].samples) for side in files}
+    details["input"] = {
+        "names": ["input" if i == 0 else f"input_{i}" for i in range(len(task.example_inputs))],
+        "shapes": plain(task.example_inputs),
+        "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in task.example_inputs],
+    }
+    metrics |= facts
+    metrics |= {
+        "name": task.name,
+        "plan": dict(plan.choices),
+        "int8_layers": names,
+        "first_output": isinstance(task.model, FirstOutput),
+        "seed": recipe.seed,
+        "versions": versions(),
+        "device": device(recipe.threads).summary(),
+        "command": command or "coldpress.compress(...) with recipe.yaml",
+    }
+    original.unlink()
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (folder / "details.json").write_text(json.dumps(details))
+    return metrics
+
+
+def _side(model: nn.Module, path: Path, timing: Timing, judged: Evaluation | None, task: Task) -> dict[str, Any]:
+    macs = sum(shape.macs for shape in layer_shapes(model, task.example_inputs).values())
+    return {
+        "accuracy": judged.accuracy if judged else None,
+        "accuracy_interval": list(judged.accuracy_interval) if judged else None,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "sparsity": sparsity(model),
+        "macs": macs,
+        "file_bytes": path.stat().st_size,
+        "latency_ms": timing.summary(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    return {
+        "coldpress": _version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": importlib.metadata.version("onnx"),
+        "onnxruntime": importlib.metadata.version("onnxruntime"),
+        "numpy": importlib.metadata.version("numpy"),
+    }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("coldpress")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def reproduce_command() -> str | None:
+    """The command line of this process, where it is coldpress' own."""
+    if Path(sys.argv[0]).name not in ("coldpress", "__main__.py"):
+        return None
+    return shlex.join(["coldpress", *sys.argv[1:]])
+
+
+def copy_log(work: Path, folder: Path) -> None:
+    """Take the run's log into the artifact."""
+    try:
+        shutil.copyfile(work, folder / "log.jsonl")
+    except OSError as error:
+        raise ColdpressError(f"the log {work} cannot be copied: {error}") from error

@@ -1,0 +1,135 @@
+"""Everything that a run was asked for, as plain data: the flags of the command line, a YAML file, the same thing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from coldpress.budget import Budget
+from coldpress.errors import ColdpressError, TaskError
+
+Objective = Literal["latency", "size", "macs"]
+ENERGIES = ("curvature", "separable")
+KINDS = ("width", "rank", "bits", "depth")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to compress, how far and how.
+
+    Attributes:
+        model, weights, data, data_dir, num_classes: names for the command line; None where a Task was built in Python.
+        budget: limits as ``quantity=value`` texts ("latency=25%").
+        max_accuracy_drop: points of accuracy that may be lost on validation data; None is no limit.
+        objective: what an accuracy limit alone is spent on.
+        solver, energy, units: how the plan is found.
+        epochs, optimizer, lr, batch_size, temperature, distil_weight: the recovery; 0 epochs trains nothing.
+        calibration: images for the energy; the re-fit takes twice as many.
+        random_plans: plans whose measured loss the energy is held against, and shrunk by.
+        refit_plans: how many of them are also measured after the sequential re-fit (it costs a surgery each).
+        rounds: re-linearisations around the incumbent.
+        time_limit: seconds for the solver.
+        threads, batch: at which latency is measured.
+        seed: of everything random.
+        ignored_layers: modules that stay as they are.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    data_dir: str | None = None
+    num_classes: int | None = None
+    budget: tuple[str, ...] = ()
+    max_accuracy_drop: float | None = None
+    objective: Objective = "latency"
+    solver: str = "auto"
+    energy: str = "curvature"
+    units: tuple[str, ...] = KINDS
+    epochs: int = 5
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.02
+    batch_size: int = 128
+    temperature: float = 2.0
+    distil_weight: float = 0.9
+    calibration: int = 512
+    random_plans: int = 24
+    refit_plans: int = 4
+    rounds: int = 1
+    time_limit: float = 10.0
+    threads: int = 1
+    batch: int = 1
+    seed: int = 0
+    ignored_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "units", "ignored_layers"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        allowed: dict[str, tuple[bool, str]] = {
+            "units": (set(self.units) <= set(KINDS) and bool(self.units), f"some of {', '.join(KINDS)}"),
+            "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
+            "objective": (self.objective in ("latency", "size", "macs"), "latency, size or macs"),
+            "epochs": (self.epochs >= 0, "0 or more"),
+            "calibration": (self.calibration >= 8, "8 or more"),
+            "max_accuracy_drop": (self.max_accuracy_drop is None or self.max_accuracy_drop >= 0, "0 points or more"),
+            "time_limit": (self.time_limit > 0, "above 0 seconds"),
+            "threads": (self.threads >= 1, "1 or more"),
+            "batch": (self.batch >= 1, "1 or more"),
+            "rounds": (self.rounds >= 0, "0 or more"),
+        }
+        for name, (fine, what) in allowed.items():
+            if not fine:
+                raise TaskError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
+        Budget.parse(self.budget)
+
+    def limits(self) -> Budget:
+        """The budget as an object."""
+        return Budget.parse(self.budget)
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of unit that are decided: bits only where size or latency count."""
+        counts = set(self.limits().given()) | ({self.objective} if not self.budget else set())
+        return tuple(kind for kind in self.units if kind != "bits" or counts & {"latency", "size"})
+
+    def wants_latency(self) -> bool:
+        """Whether the plan depends on measured times."""
+        return "latency" in self.limits().given() or not self.budget or "bits" in self.kinds() or "rank" in self.kinds()
+
+    def key(self) -> str:
+        """Changes when a stopped run must not be continued under this recipe."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML; ``Recipe.read`` reads it back."""
+        data = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return "# coldpress compress --recipe THIS_FILE --out FOLDER\n" + yaml.safe_dump(data, sort_keys=False)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a YAML recipe. Raises TaskError when it is not one."""
+        try:
+            data = yaml.safe_load(Path(path).read_text())
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise TaskError(f"cannot read the recipe {path}: {error}") from error
+        if not isinstance(data, Mapping):
+            raise TaskError(f"{path} is not a recipe: it must be a YAML mapping of settings")
+        return cls().changed(data)
+
+    def changed(self, values: Mapping[str, Any]) -> Recipe:
+        """This recipe with some values replaced. Raises TaskError for a name that it does not have."""
+        known = {field.name for field in fields(self)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise TaskError(f"a recipe has no {', '.join(map(repr, unknown))}; it has: {', '.join(sorted(known))}")
+        try:
+            return replace(self, **dict(values))
+        except ColdpressError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"the recipe cannot be used: {error}") from error

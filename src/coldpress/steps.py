@@ -1,0 +1,273 @@
+"""The steps of a run that can be stopped and taken up: each is computed once and kept in the workspace."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from coldpress.cost.latency import LatencyTable
+from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
+from coldpress.energy.curvature import Sensitivities, divergence
+from coldpress.network import evaluating, first_tensor
+from coldpress.plan import Plan, Space
+from coldpress.planning import Progress, measure_energy
+from coldpress.pricing import Measured, Prices, price
+from coldpress.recipe import Recipe
+from coldpress.recovery import Settings, distil, recalibrate
+from coldpress.surgery.apply import apply_plan
+from coldpress.surgery.effects import Effects
+from coldpress.surgery.moments import Moments, collect_moments
+from coldpress.surgery.structure import rebuild
+from coldpress.task import Task
+from coldpress.workspace import Workspace
+
+logger = logging.getLogger("coldpress.pipeline")
+
+
+def run_key(task: Task, recipe: Recipe) -> str:
+    """Names what the steps of a run depend on: the recipe, the model's weights and the calibration data."""
+    digest = hashlib.sha256(recipe.key().encode())
+    for name, tensor in task.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    inputs, labels = task.calibration(8)
+    for tensor in (*inputs, labels):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None) -> tuple[Prices, Measured]:
+    """The costs of the space's plans on this machine."""
+    latency = recipe.wants_latency()
+    slow = recipe.objective == "size" and not recipe.budget
+
+    def compute() -> dict[str, Any]:
+        prices, original = price(
+            task,
+            space,
+            latency=latency,
+            threads=recipe.threads,
+            batch=recipe.batch,
+            slow_bits=slow,
+            seed=recipe.seed,
+            progress=_told(tell, "measure layers"),
+        )
+        return {
+            "extra_bytes": prices.extra_bytes,
+            "calibration": prices.calibration,
+            "points": prices.points,
+            "original": asdict(original),
+        }
+
+    data = work.json("prices", compute)
+    table = LatencyTable(threads=recipe.threads, batch=recipe.batch) if latency else None
+    points = [(dict(c), float(p), float(s)) for c, p, s in data["points"]]
+    calibration = (float(data["calibration"][0]), float(data["calibration"][1]))
+    prices = Prices(space, table, float(data["extra_bytes"]), slow, calibration, points)
+    return prices, Measured(**data["original"])
+
+
+def effects_of(task: Task, space: Space, recipe: Recipe, work: Workspace) -> tuple[Effects, dict[str, Moments]]:
+    """The effects of every option, with the order in which channels go."""
+    inputs, _ = task.calibration(2 * recipe.calibration)
+    with work.step("moments"):
+        moments = collect_moments(task.model, [site.name for site in space.sites], inputs, seed=recipe.seed)
+    effects = Effects(task.model, space, moments)
+
+    def compute() -> dict[str, list[int]]:
+        return {unit.name: effects.order(unit.name) for unit in space.units if unit.kind == "width"}
+
+    effects.orders.update(work.json("orders", compute))
+    return effects, moments
+
+
+def measured_energy(
+    task: Task, space: Space, effects: Effects, recipe: Recipe, work: Workspace, tell: Progress | None
+) -> tuple[Sensitivities, Correlation]:
+    """Sensitivities of all options and the energy's correlation with measured losses."""
+    kept: dict[str, Any] = {}
+
+    def compute() -> dict[str, Tensor]:
+        found, correlation = measure_energy(task, space, effects, recipe, tell)
+        kept.update(asdict(correlation), full_pass=found.full_pass, seconds=found.seconds, runs=found.runs)
+        work.json("correlation", lambda: kept)
+        return {
+            "features": torch.from_numpy(found.features),
+            "kl": torch.from_numpy(found.kl),
+        }
+
+    tensors = work.tensors("energy", compute)
+    data = work.json("correlation", lambda: kept)
+    total = len(tensors["kl"])
+    found = Sensitivities(
+        tensors["features"].numpy(),
+        tensors["kl"].numpy(),
+        np.zeros(total),
+        np.ones(total, dtype=bool),
+        0.0,
+        data["seconds"],
+        data["full_pass"],
+        data["runs"],
+    )
+    names = ("plans", "predicted", "separable", "measured")
+    lists = {name: tuple(data[name]) for name in names}
+    return found, Correlation(
+        **lists, spearman=data["spearman"], spearman_separable=data["spearman_separable"], alpha=data["alpha"]
+    )
+
+
+@dataclass(frozen=True)
+class AfterRefit:
+    """Random plans measured after the sequential re-fit."""
+
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+    spearman: float | None
+
+
+def after_refit(
+    task: Task,
+    space: Space,
+    effects: Effects,
+    moments: Mapping[str, Moments],
+    found: Sensitivities,
+    correlation: Correlation,
+    recipe: Recipe,
+    work: Workspace,
+    tell: Progress | None,
+) -> AfterRefit:
+    """The energy held against the loss after surgery and re-fit, for some of the random plans (their bits left out)."""
+
+    def compute() -> dict[str, Any]:
+        count = min(recipe.refit_plans, len(correlation.plans))
+        chosen = np.linspace(0, len(correlation.plans) - 1, count).astype(int) if count else []
+        bits = {unit.name for unit in space.units if unit.kind == "bits"}
+        energy = found.energy(space, correlation.alpha)
+        predicted, measured = [], []
+        for done, i in enumerate(chosen):
+            choices = {k: v for k, v in correlation.plans[int(i)].items() if k not in bits}
+            student = surgery(task, space, Plan(choices, effects.kept(choices)), moments, recipe)[0]
+            predicted.append(energy_of(energy, space, choices))
+            measured.append(loss_on_calibration(task, student, recipe))
+            if tell:
+                tell("random plans, re-fitted", done + 1, count)
+        spearman = rank_correlation(predicted, measured)
+        return {"predicted": predicted, "measured": measured, "spearman": spearman if count > 2 else None}
+
+    data = work.json("refit-correlation", compute)
+    return AfterRefit(tuple(data["predicted"]), tuple(data["measured"]), data["spearman"])
+
+
+def loss_on_calibration(task: Task, student: nn.Module, recipe: Recipe) -> float:
+    """KL (nats) of a network from the original on the second half of the calibration data."""
+    inputs, _ = task.calibration(2 * recipe.calibration)
+    part = [tensor[recipe.calibration :] if len(tensor) > recipe.calibration else tensor for tensor in inputs]
+    with evaluating(task.model), evaluating(student):
+        return divergence(first_tensor(task.model(*part)), first_tensor(student(*part)))
+
+
+def surgery(
+    task: Task,
+    space: Space,
+    plan: Plan,
+    moments: Mapping[str, Moments],
+    recipe: Recipe,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[nn.Module, Plan]:
+    """Carry a plan out: tensors shrink, weights are re-fitted, BatchNorm is recalibrated where that lowers the loss."""
+    inputs, _ = task.calibration(2 * recipe.calibration)
+    student, plan = apply_plan(
+        task.model, space, plan, moments=moments, calibration=inputs, seed=recipe.seed, progress=progress
+    )
+    renewed = copy.deepcopy(student)
+    if recalibrate(renewed, tuple(inputs)) and (
+        loss_on_calibration(task, renewed, recipe) < loss_on_calibration(task, student, recipe)
+    ):
+        student = renewed
+    return student.eval(), plan
+
+
+def carried_out(
+    task: Task,
+    space: Space,
+    plan: Plan,
+    moments: Mapping[str, Moments],
+    recipe: Recipe,
+    work: Workspace,
+    tell: Progress | None,
+) -> tuple[nn.Module, Plan]:
+    """The student after surgery, kept."""
+    made: dict[str, Plan] = {}
+
+    def compute() -> dict[str, Tensor]:
+        student, made["plan"] = surgery(task, space, plan, moments, recipe, _told(tell, "re-fit"))
+        work.write("carried-out.json", made["plan"].to_json())
+        return {name: tensor.clone() for name, tensor in student.state_dict().items()}
+
+    tensors = work.tensors("student", compute)
+    final = made.get("plan") or Plan.from_json(work.path("carried-out.json").read_text())
+    return rebuilt(task, final, tensors), final
+
+
+def rebuilt(task: Task, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A network of the plan's structure with the given weights."""
+    student = copy.deepcopy(task.model)
+    rebuild(student, plan.structure)
+    student.load_state_dict(dict(tensors))
+    return student.eval()
+
+
+def recovered(
+    task: Task, student: nn.Module, plan: Plan, recipe: Recipe, work: Workspace, tell: Progress | None
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The student after distillation from the original (0 epochs, or no train data: as it was), and the curve."""
+    if recipe.epochs == 0 or task.train is None:
+        if recipe.epochs:
+            logger.warning("no train data: there is no fine-tuning")
+        return student, []
+    settings = Settings(
+        epochs=recipe.epochs,
+        optimizer=recipe.optimizer,
+        lr=recipe.lr,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+    )
+    curve: list[dict[str, Any]] = []
+
+    def compute() -> dict[str, Tensor]:
+        history = distil(
+            student,
+            task.model,
+            task,
+            settings,
+            temperature=recipe.temperature,
+            weight=recipe.distil_weight,
+            checkpoint_dir=work.path("checkpoints"),
+            progress=(lambda step, steps, loss: tell("distil", step, steps)) if tell else None,
+        )
+        for epoch in history.epochs:
+            curve.append(
+                {"epoch": epoch.epoch, "train_loss": epoch.train_loss, "validation_accuracy": epoch.validation_score}
+            )
+        work.json("curve", lambda: curve)
+        return {name: tensor.clone() for name, tensor in student.state_dict().items()}
+
+    tensors = work.tensors("recovered", compute)
+    return rebuilt(task, plan, tensors), list(work.json("curve", lambda: curve))
+
+
+def _told(tell: Progress | None, step: str) -> Callable[[int, int], None] | None:
+    return (lambda done, total: tell(step, done, total)) if tell else None
+
+
+def plain(inputs: Sequence[Tensor]) -> list[list[int | None]]:
+    """Shapes with a free batch dimension, as JSON-ready data."""
+    return [[None, *map(int, tensor.shape[1:])] for tensor in inputs]

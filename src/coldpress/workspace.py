@@ -1,0 +1,126 @@
+"""Where a run keeps its steps until the artifact is whole: a stopped run goes on from the last one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from coldpress.errors import ArtifactError
+
+logger = logging.getLogger("coldpress.workspace")
+
+
+class Workspace:
+    """A folder beside the output, named after it, that holds the results of finished steps.
+
+    Args:
+        out: the artifact's folder to be.
+        key: names what the steps depend on; steps of another key are thrown away.
+
+    Raises:
+        ArtifactError: if the folder cannot be written.
+    """
+
+    def __init__(self, out: Path, key: str) -> None:
+        self.folder = out.with_name(out.name + ".partial")
+        with explained(self.folder):
+            known = self._key()
+            if known is not None and known != key:
+                logger.warning("%s belongs to another run (other settings, model or data): starting anew", self.folder)
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if known != key:
+                self.write("key.json", json.dumps({"key": key}))
+        self.resumed = known == key
+
+    def _key(self) -> str | None:
+        try:
+            found = json.loads((self.folder / "key.json").read_text())["key"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return "" if self.folder.exists() else None
+        return str(found)
+
+    def path(self, name: str) -> Path:
+        """A file or folder of this run."""
+        return self.folder / name
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a text file beside, then rename it."""
+        path = self.folder / name
+        beside = path.with_name(f".{name}.{os.getpid()}")
+        with explained(path):
+            beside.write_text(text)
+            beside.replace(path)
+        return path
+
+    def json(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The step's result as it was kept, or computed now and kept (JSON-ready data)."""
+        path = self.folder / f"{name}.json"
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError):
+            with self.step(name):
+                found = json.loads(json.dumps(compute()))
+            self.write(path.name, json.dumps(found))
+        else:
+            logger.info("%s: taken from the stopped run", name)
+        return found
+
+    def tensors(self, name: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The step's tensors as they were kept, or computed now and kept."""
+        path = self.folder / f"{name}.safetensors"
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError):
+            pass
+        with self.step(name):
+            found = {key: tensor.detach().contiguous() for key, tensor in compute().items()}
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        with explained(path):
+            save_file(found, beside)
+            beside.replace(path)
+        return found
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Log how long a step takes, also when it is stopped."""
+        start = time.perf_counter()
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self.log(step=name, seconds=round(time.perf_counter() - start, 3), done=done)
+
+    def log(self, **values: Any) -> None:
+        """Append a line to log.jsonl."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **values}, default=str)
+        with explained(self.folder), (self.folder / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def close(self) -> None:
+        """Throw the steps away."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns a disk's refusal into an ArtifactError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out, and run the "
+            f"same command again: finished steps are kept"
+        ) from error
