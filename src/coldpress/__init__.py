@@ -1,4 +1,4 @@
-"""Make trained PyTorch models smaller and faster on CPUs and edge devices: width, rank, depth and bits decided together."""
+"""Makes trained PyTorch models smaller and faster on CPUs: width, rank, depth and bits decided together."""
 
 from importlib.metadata import PackageNotFoundError, version
 

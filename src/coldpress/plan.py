@@ -131,7 +131,7 @@ class LayerShape:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the stored tensors: fp32, or int8 weights with a scale and a zero point a channel and int32 biases."""
+        """Bytes of the stored tensors: fp32, or int8 weights with scale and zero point a channel, and int32 biases."""
         if self.bits == 32:
             return 4 * self.parameters
         outputs = sum(part.out_channels for part in self.factors())

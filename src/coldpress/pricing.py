@@ -184,7 +184,7 @@ def price(
         whole["half"] = half_width(space)
         rounded = {unit.name: "int8" for unit in space.units if unit.kind == "bits"}
         if rounded:
-            whole |= {"int8": rounded, "half int8": whole["half"] | rounded}
+            whole |= {"int8": rounded, "half int8": {**whole["half"], **rounded}}
     found = measure_structures(task, space, whole, threads=threads, batch=batch, seed=seed, timed=latency)
     stored = sum(site.shape.bytes for site in space.sites)
     prices = Prices(space, table, found["original"].bytes - stored, slow_bits)

@@ -148,7 +148,7 @@ def after_refit(
 
     def compute() -> dict[str, Any]:
         count = min(recipe.refit_plans, len(correlation.plans))
-        chosen = np.linspace(0, len(correlation.plans) - 1, count).astype(int) if count else []
+        chosen = np.linspace(0, len(correlation.plans) - 1, count).astype(int)
         bits = {unit.name for unit in space.units if unit.kind == "bits"}
         energy = found.energy(space, correlation.alpha)
         predicted, measured = [], []

@@ -1,4 +1,4 @@
-"""How well an energy predicts the measured loss: rank correlation over random plans, and the shrinkage that fits best."""
+"""How well an energy predicts the measured loss: rank correlation over random plans, and the best shrinkage."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ of the layers behind it only, yields all pairwise terms, and the energy is posit
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ class Sensitivities:
         K = features @ features.T
         within = np.zeros_like(K, dtype=bool)
         offsets = np.concatenate([[0], np.cumsum(space.sizes)])
-        for a, b in zip(offsets[:-1], offsets[1:]):
+        for a, b in itertools.pairwise(offsets):
             within[a:b, a:b] = True
         K = np.where(within, K, alpha * K)
         return Energy((K + K.T) / 2, self.linear.copy(), self.constant)

@@ -10,7 +10,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor, nn
@@ -56,8 +56,20 @@ def channel_groups(
     return usable, refused
 
 
-def _dependency_groups(model: nn.Module, example_inputs: Sequence[Tensor]) -> list[dict[tuple[str, str], Any]]:
-    """torch-pruning's groups as {(module, role): index (channels, repeat)}; the model itself is not changed."""
+Rows = dict[int, list[int]]
+Members = dict[tuple[str, str], Rows | None]
+
+
+@dataclass
+class _Raw:
+    """A group as traced: by (module, role) the rows of each channel; None where the module is unknown."""
+
+    channels: set[int] = field(default_factory=set)
+    members: Members = field(default_factory=dict)
+
+
+def _dependency_groups(model: nn.Module, example_inputs: Sequence[Tensor]) -> list[_Raw]:
+    """torch-pruning's groups; the model itself is not changed."""
     import torch_pruning as tp
 
     twin = copy.deepcopy(model).eval()
@@ -68,33 +80,32 @@ def _dependency_groups(model: nn.Module, example_inputs: Sequence[Tensor]) -> li
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(twin, example_inputs=batch if len(batch) > 1 else batch[0])
-        found = []
+        found: list[_Raw] = []
         for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
-            channels = 1 + max(max(item.root_idxs) for item in group)
-            members: dict[tuple[str, str], Any] = {}
+            raw = _Raw({1 + max(max(item.root_idxs) for item in group)})
             for item in group:
                 module = item.dep.target.module
                 kind = type(module).__name__
                 if kind in ("_ElementWiseOp", "_ReshapeOp", "_ConcatOp", "_SplitOp"):
                     continue
                 if module not in names:
-                    members["?", kind] = None
+                    raw.members["?", kind] = None
                     continue
                 inwards = "in_channels" in getattr(item.dep.handler, "__name__", "")
                 role = "in" if inwards else "out"
-                key = (names[module], role)
-                pairs = members.setdefault(key, {})
+                pairs = raw.members.setdefault((names[module], role), {})
+                assert pairs is not None
                 for index, root in zip(item.idxs, item.root_idxs):
                     pairs.setdefault(int(root), []).append(int(index))
-            found.append({"channels": channels, "members": members})
+            found.append(raw)
     return found
 
 
-def _merged(raw: list[dict[Any, Any]], modules: dict[str, nn.Module]) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+def _merged(raw: list[_Raw], modules: dict[str, nn.Module]) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Channel groups from raw ones; the two sides of a grouped convolution become one group."""
     side: dict[tuple[str, str], int] = {}
     for i, group in enumerate(raw):
-        for key in group["members"]:
+        for key in group.members:
             side[key] = i
     parent = list(range(len(raw)))
 
@@ -107,23 +118,23 @@ def _merged(raw: list[dict[Any, Any]], modules: dict[str, nn.Module]) -> tuple[d
         module = modules.get(name)
         if role == "out" and isinstance(module, nn.Conv2d) and module.groups > 1 and (name, "in") in side:
             parent[root(i)] = root(side[name, "in"])
-    merged: dict[int, dict[tuple[str, str], Any]] = {}
+    merged: dict[int, _Raw] = {}
     for i, group in enumerate(raw):
-        merged.setdefault(root(i), {"channels": []})["channels"].append(group["channels"])  # type: ignore[index]
-        for key, pairs in group["members"].items():
-            known = merged[root(i)].setdefault(key, pairs)
+        whole = merged.setdefault(root(i), _Raw())
+        whole.channels |= group.channels
+        for key, pairs in group.members.items():
+            known = whole.members.setdefault(key, pairs)
             if known is not pairs and pairs is not None and known is not None:
                 for channel, rows in pairs.items():
                     known[channel] = sorted(set(known.get(channel, [])) | set(rows))
     groups: dict[str, ChannelGroup] = {}
     refused: dict[str, str] = {}
-    for parts in merged.values():
-        sizes = parts.pop("channels")  # type: ignore[call-overload]
-        name = _name_of(parts, modules)
-        if len(set(sizes)) > 1:
+    for whole in merged.values():
+        name = _name_of(whole.members, modules)
+        if len(whole.channels) > 1:
             refused[name] = "a grouped convolution joins groups of different sizes"
             continue
-        result = _as_group(name, sizes[0], parts, modules)
+        result = _as_group(name, min(whole.channels), whole.members, modules)
         if isinstance(result, str):
             refused[name] = result
         else:
@@ -132,15 +143,13 @@ def _merged(raw: list[dict[Any, Any]], modules: dict[str, nn.Module]) -> tuple[d
     return dict(sorted(groups.items(), key=lambda item: order.get(item[0], 0))), refused
 
 
-def _name_of(parts: dict[tuple[str, str], Any], modules: dict[str, nn.Module]) -> str:
+def _name_of(parts: Members, modules: dict[str, nn.Module]) -> str:
     order = {name: i for i, name in enumerate(modules)}
     producers = [name for name, role in parts if role == "out" and isinstance(modules.get(name), nn.Conv2d | nn.Linear)]
     return min(producers or [name for name, _ in parts], key=lambda name: order.get(name, len(order)))
 
 
-def _as_group(
-    name: str, channels: int, parts: dict[tuple[str, str], Any], modules: dict[str, nn.Module]
-) -> ChannelGroup | str:
+def _as_group(name: str, channels: int, parts: Members, modules: dict[str, nn.Module]) -> ChannelGroup | str:
     members: list[Member] = []
     atom = 1
     for (module_name, role), pairs in parts.items():

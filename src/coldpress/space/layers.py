@@ -25,7 +25,7 @@ def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str
         SpaceError: if the run reaches no convolution and no linear.
     """
     sizes: dict[str, list[torch.Size]] = {}
-    names = {module: name for name, module in model.named_modules() if isinstance(module, LAYER_TYPES)}
+    names: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, LAYER_TYPES)}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         sizes.setdefault(names[module], []).append(inputs[0].shape)

@@ -8,7 +8,7 @@ from coldpress.plan import KEEP, LayerShape, Method, Option
 
 FRACTIONS = (0.5, 0.25, 0.125)
 LEAST_SAVING = 0.1
-LEAST_WEIGHTS = 4096
+LEAST_WEIGHTS = 1024
 
 
 def rank_options(shape: LayerShape, fractions: tuple[float, ...] = FRACTIONS) -> tuple[Option, ...]:

@@ -8,7 +8,7 @@ FRACTIONS = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 
 
 def width_step(channels: int, atom: int = 1) -> int:
-    """The step of widths: 16 where a CPU's vector units want it, an eighth of the channels where the network is narrow."""
+    """The step of widths: 16 where vector units want it, an eighth of the channels where the network is narrow."""
     step = 16 if channels >= 128 else max(channels // 8, 1)
     return -(-step // atom) * atom
 

@@ -58,10 +58,10 @@ def remove_channels(model: nn.Module, removal: Removal) -> None:
         if role == "out":
             _shrink(module, 0, lost.size)
         elif isinstance(module, nn.Conv2d):
-            module.groups -= module.groups * lost.size // module.out_channels
+            module.groups -= module.groups * int(lost.size) // module.out_channels
             _shrink(module, lost.size, lost.size)
         else:
-            module.num_features = int(module.num_features) - lost.size  # type: ignore[arg-type]
+            setattr(module, "num_features", int(getattr(module, "num_features")) - int(lost.size))
 
 
 def mask_inputs(model: nn.Module, removal: Removal) -> None:

@@ -47,7 +47,7 @@ class Effects:
         self._held = 0
 
     def order(self, unit: str) -> list[int]:
-        """The channels of a width unit in the order in which they go (channel-level OBS), found when first asked for."""
+        """The channels of a width unit in the order in which they go (channel-level OBS)."""
         if unit not in self.orders:
             group = self.space.groups[unit]
             consumers = []

@@ -1,4 +1,4 @@
-"""What happens in one run of a network, as numbered events: the calls of its layers and norms, and the functions between.
+"""What happens in one run of a network, as numbered events: calls of its layers and norms, and functions between.
 
 A network and its compressed form run through the same events in the same order (factor layers count as one, dropped
 blocks are only silenced until the end), so an event's number names the same place in both.
@@ -6,10 +6,10 @@ blocks are only silenced until the end), so an event's number names the same pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -44,10 +44,8 @@ class Shortcut:
     norm: str | None
 
 
-class Watcher(Protocol):
-    """Told of every event as it happens; ``inputs`` are the tensors read."""
-
-    def __call__(self, number: int, name: str, inputs: Sequence[Tensor], output: Tensor) -> None: ...
+Watcher = Callable[[int, str, Sequence[Tensor], Tensor], None]
+"""Told of every event as it happens: its number, its name, the tensors read, the output."""
 
 
 class _Events(TorchFunctionMode):
@@ -138,7 +136,7 @@ def record(model: nn.Module, example_inputs: Sequence[Tensor]) -> list[Event]:
 
 
 def shortcuts(events: Sequence[Event], layers: Sequence[str], norms: Sequence[str]) -> dict[str, Shortcut]:
-    """For each layer whose output goes, through at most a norm, into a sum: that sum, where its other side is there first.
+    """For each layer whose output goes, through at most a norm, into a sum: that sum, if its other side is there first.
 
     Of two layers that feed the same sum only the one that runs last can make up for the other.
     """

@@ -132,12 +132,11 @@ def _spatial(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int
     second = _fit_right(plain, covariance, lift)
     mean = moments[:-1, -1] / moments[-1, -1]
     bias = mean_output - second @ (lift.T @ mean)
-    parts = [
+    return [
         first.reshape(inputs, kh, rank).permute(2, 0, 1)[:, :, :, None],
         second.reshape(outputs, rank, kw)[:, :, None, :],
         bias,
     ]
-    return parts
 
 
 def _tucker(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: tuple[int, ...]) -> list[Tensor]:

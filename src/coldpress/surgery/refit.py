@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from coldpress.network import LAYER_TYPES, evaluating
 from coldpress.plan import LayerShape
-from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
+from coldpress.surgery.events import NORM_TYPES, Shortcut, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import Factorized, effective_weight, factor_weights, fill_factors
 from coldpress.surgery.leastsquares import DAMPING, solve
 from coldpress.surgery.moments import MOST_COLUMNS, columns, input_rows, output_rows, sample_positions
@@ -118,16 +118,16 @@ def _targets(
     teacher: nn.Module,
     opaque: Sequence[str],
     layers: Sequence[str],
-    ends: Mapping[str, object],
+    ends: Mapping[str, Shortcut],
     calls: Sequence[str],
     positions: Mapping[str, Tensor],
     inputs: Sequence[Tensor],
     batch_size: int,
 ) -> dict[str, Tensor]:
     """The teacher's rows that each layer shall reproduce: its own output, or the sum that it ends in."""
-    events = {(ends[name].total if name in ends else calls.index(name)): [] for name in layers}  # type: ignore[attr-defined]
+    events: dict[int, list[str]] = {}
     for name in layers:
-        events[ends[name].total if name in ends else calls.index(name)].append(name)  # type: ignore[attr-defined]
+        events.setdefault(ends[name].total if name in ends else calls.index(name), []).append(name)
     parts: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def watch(number: int, name: str, sources: Sequence[Tensor], output: Tensor) -> None:

@@ -16,7 +16,7 @@ CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dila
 
 
 def describe_changes(original: nn.Module, changed: nn.Module) -> dict[str, Mapping[str, Any]]:
-    """Every module of ``changed`` whose type or tensors' shapes differ from ``original``, by name, as JSON-ready data."""
+    """Every module of ``changed`` whose type or shapes differ from ``original``, by name, as JSON-ready data."""
     found: dict[str, Mapping[str, Any]] = {}
     before = dict(original.named_modules())
     for name, module in changed.named_modules():
@@ -52,7 +52,7 @@ def _describe_part(part: nn.Module) -> dict[str, Any]:
 
 
 def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give a fresh instance of the original, in place, the shapes of the compressed network; its weights are left empty.
+    """Give a fresh instance of the original, in place, the compressed network's shapes; its weights are left empty.
 
     Args:
         model: an instance of the original network.
@@ -97,5 +97,6 @@ def _factors(parts: list[Mapping[str, Any]]) -> Factorized:
         if "in_features" in part:
             layers.append(nn.Linear(**part))
         else:
-            layers.append(nn.Conv2d(**{k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}))
+            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
+            layers.append(nn.Conv2d(**arguments))
     return Factorized(*layers)
