@@ -60,8 +60,8 @@ def remove_channels(model: nn.Module, removal: Removal) -> None:
         elif isinstance(module, nn.Conv2d):
             module.groups -= module.groups * int(lost.size) // module.out_channels
             _shrink(module, lost.size, lost.size)
-        else:
-            setattr(module, "num_features", int(getattr(module, "num_features")) - int(lost.size))
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.num_features -= int(lost.size)
 
 
 def mask_inputs(model: nn.Module, removal: Removal) -> None:
