@@ -17,6 +17,8 @@ from torch import nn
 from coldpress import proof, steps
 from coldpress.artifact import check_output, put_in_place
 from coldpress.budget import Budget
+from coldpress.energy.correlation import Correlation
+from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import BudgetError
 from coldpress.plan import Plan, Space
 from coldpress.planning import Planned, Progress, absolute, check_reachable, find_plan, pareto
@@ -24,6 +26,8 @@ from coldpress.pricing import Prices, layer_rows
 from coldpress.recipe import Recipe
 from coldpress.report import render
 from coldpress.space import find_space
+from coldpress.surgery.effects import Effects
+from coldpress.surgery.moments import Moments
 from coldpress.task import Task
 from coldpress.workspace import Workspace
 
@@ -85,11 +89,7 @@ def compress(
     Example:
         >>> result = compress(task, Budget(latency="25%"), max_accuracy_drop=1.0, out="run")  # doctest: +SKIP
     """
-    given = Recipe(ignored_layers=tuple(task.ignored_layers)).changed(recipe)
-    if budget is not None:
-        given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
-    if not given.budget and given.max_accuracy_drop is None:
-        raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both")
+    given = _recipe(task, budget, recipe)
     with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
         folder = Path(out) if out is not None else Path(nowhere) / "run"
         check_output(folder, overwrite)
@@ -99,13 +99,69 @@ def compress(
     return result if out is not None else replace(result, folder=None)
 
 
-def _run(
-    task: Task, recipe: Recipe, work: Workspace, folder: Path, tell: Progress | None, command: str | None
-) -> Result:
+@dataclass(frozen=True)
+class Preview:
+    """What predict() gives back.
+
+    Attributes:
+        plan: the chosen options.
+        space: all units and options that were on offer.
+        original: costs of the network as it is: "size" (bytes), "macs", and "latency" (seconds) where it was measured.
+        facts: ``predicted`` (costs and KL of the plan), ``solver``, ``layers``, ``refused`` and so on.
+        spearman: the energy's rank correlation with measured losses of random plans.
+    """
+
+    plan: Plan
+    space: Space
+    original: dict[str, float]
+    facts: dict[str, Any]
+    spearman: float | None
+
+
+def predict(task: Task, budget: Budget | None = None, *, progress: Progress | None = None, **recipe: Any) -> Preview:
+    """Find the plan that compress() would carry out, with its predicted costs and loss; nothing is kept on disk.
+
+    Args and errors are those of `compress`.
+
+    Example:
+        >>> predict(task, Budget(macs="50%")).facts["predicted"]["kl"]  # doctest: +SKIP
+    """
+    given = _recipe(task, budget, recipe)
+    with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
+        decided = _decide(task, given, Workspace(Path(nowhere) / "run", steps.run_key(task, given)), progress)
+    facts = {**decided.facts, "refused": {**decided.space.refused, **decided.facts["refused"]}}
+    return Preview(decided.plan, decided.space, decided.original, facts, decided.correlation.spearman)
+
+
+def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Recipe:
+    given = Recipe(ignored_layers=tuple(task.ignored_layers)).changed(settings)
+    if budget is not None:
+        given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
+    if not given.budget and given.max_accuracy_drop is None:
+        raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both")
+    return given
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """A plan and everything that was measured for it."""
+
+    space: Space
+    original: dict[str, float]
+    effects: Effects
+    moments: dict[str, Moments]
+    found: Sensitivities
+    correlation: Correlation
+    plan: Plan
+    facts: dict[str, Any]
+
+
+def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) -> _Decided:
     torch.manual_seed(recipe.seed)
     space = find_space(task, recipe.kinds())  # type: ignore[arg-type]
     prices, original = steps.priced(task, space, recipe, work, tell)
-    limits = absolute(recipe.limits(), _originals(prices, original.seconds, original.bytes))
+    originals = _originals(prices, original.seconds, original.bytes)
+    limits = absolute(recipe.limits(), originals)
     check_reachable(space, prices, limits)
 
     effects, moments = steps.effects_of(task, space, recipe, work)
@@ -127,8 +183,17 @@ def _run(
 
     facts = work.json("plan", decide)
     plan = Plan.from_json(facts.pop("plan_json"))
+    return _Decided(space, originals, effects, moments, found, correlation, plan, facts)
+
+
+def _run(
+    task: Task, recipe: Recipe, work: Workspace, folder: Path, tell: Progress | None, command: str | None
+) -> Result:
+    decided = _decide(task, recipe, work, tell)
+    space, effects, moments, facts = decided.space, decided.effects, decided.moments, decided.facts
+    found, correlation = decided.found, decided.correlation
     after = steps.after_refit(task, space, effects, moments, found, correlation, recipe, work, tell)
-    student, plan = steps.carried_out(task, space, plan, moments, recipe, work, tell)
+    student, plan = steps.carried_out(task, space, decided.plan, moments, recipe, work, tell)
     untrained = copy.deepcopy(student)
     student, curve = steps.recovered(task, student, plan, recipe, work, tell)
 
