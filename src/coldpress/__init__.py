@@ -1,17 +1,20 @@
 """Makes trained PyTorch models smaller and faster on CPUs: width, rank, depth and bits decided together."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from coldpress import errors, zoo
-from coldpress.artifact import load
-from coldpress.budget import Budget
-from coldpress.pipeline import Result, compress
-from coldpress.plan import Plan, Space
-from coldpress.problem import Cost, Energy, Factor, Problem
-from coldpress.recipe import Recipe
-from coldpress.solvers import Answer, solve
-from coldpress.space import find_space
-from coldpress.task import Task
+if TYPE_CHECKING:
+    from coldpress import errors, zoo
+    from coldpress.artifact import load
+    from coldpress.budget import Budget
+    from coldpress.pipeline import Preview, Result, compress, predict
+    from coldpress.plan import Plan, Space
+    from coldpress.problem import Cost, Energy, Factor, Problem
+    from coldpress.recipe import Recipe
+    from coldpress.solvers import Answer, solve
+    from coldpress.space import find_space
+    from coldpress.task import Task
 
 try:
     __version__ = version("coldpress")
@@ -25,6 +28,7 @@ __all__ = [
     "Energy",
     "Factor",
     "Plan",
+    "Preview",
     "Problem",
     "Recipe",
     "Result",
@@ -34,6 +38,35 @@ __all__ = [
     "errors",
     "find_space",
     "load",
+    "predict",
     "solve",
     "zoo",
 ]
+
+# Names are fetched at first use: torch takes seconds to import, and `coldpress --help` needs none of it.
+_HOMES = {
+    "artifact": ("load",),
+    "budget": ("Budget",),
+    "pipeline": ("Preview", "Result", "compress", "predict"),
+    "plan": ("Plan", "Space"),
+    "problem": ("Cost", "Energy", "Factor", "Problem"),
+    "recipe": ("Recipe",),
+    "solvers": ("Answer", "solve"),
+    "space": ("find_space",),
+    "task": ("Task",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("errors", "zoo"):
+        return import_module(f"coldpress.{name}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'coldpress' has no attribute {name!r}")
+    value = getattr(import_module(f"coldpress.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
