@@ -1,0 +1,160 @@
+"""`coldpress compress` and `coldpress demo`: the run, and what is said at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from coldpress.artifact import check_output
+from coldpress.commands.subject import read_task
+from coldpress.commands.terminal import out, progress_bars
+from coldpress.errors import ArtifactError, BudgetError
+from coldpress.pipeline import Preview, compress, predict
+from coldpress.plan import KEEP, Plan, Space
+from coldpress.proof import reproduce_command
+from coldpress.recipe import Recipe
+from coldpress.report import formats
+from coldpress.report.tables import final_table
+
+DEMO: dict[str, Any] = {
+    "model": "fashion_cnn",
+    "weights": "pretrained",
+    "data": "fashion-mini",
+    "budget": ("latency=20%",),
+    "epochs": 2,
+    "calibration": 256,
+    "random_plans": 12,
+    "refit_plans": 2,
+}
+
+
+def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> None:
+    """Carry out what a recipe asks for, or with ``dry_run`` say what would be done."""
+    if not recipe.budget and recipe.max_accuracy_drop is None:
+        raise BudgetError(
+            "nothing is asked for: give --budget (latency=25%, size=2MB, macs=50%), --max-accuracy-drop POINTS, or both"
+        )
+    if not dry_run:
+        if folder is None:
+            raise ArtifactError("no place for the result: give --out FOLDER (or --dry-run, which writes nothing)")
+        check_output(folder, overwrite)
+    task = read_task(recipe)
+    # The task holds the ignored layers by their full names.
+    settings = {name: value for name, value in asdict(recipe).items() if name != "ignored_layers"}
+    if dry_run:
+        with progress_bars() as tell:
+            preview = predict(task, progress=tell, **settings)
+        show_preview(preview)
+        return
+    with progress_bars() as tell:
+        result = compress(task, out=folder, overwrite=overwrite, progress=tell, command=reproduce_command(), **settings)
+    show_result(result.metrics, result.space, result.plan, result.folder)
+
+
+def demo(folder: Path, seed: int) -> None:
+    """The bundled model on the bundled data."""
+    out.print(
+        "A small residual network for Fashion-MNIST comes along with coldpress, with a few thousand of its images.\n"
+        "Its channels, ranks, depth and bits are now decided together, so that one run on one thread takes at most "
+        f"{DEMO['budget'][0].partition('=')[2]} of the time."
+    )
+    ours = (folder / "plan.json").is_file() and (folder / "metrics.json").is_file()
+    run(Recipe(**DEMO, seed=seed), folder, overwrite=ours, dry_run=False)
+
+
+def show_result(metrics: Mapping[str, Any], space: Space, plan: Plan, folder: Path | None) -> None:
+    """The table before / after, and the lines that matter."""
+    out.print()
+    out.print(final_table(metrics))
+    out.print(f"Plan: {describe_plan(space, plan)}")
+    for line in (_promise(metrics), _validation(metrics), _recovery(metrics), _refused(metrics)):
+        if line:
+            out.print(escape(line), soft_wrap=True)
+    if folder is not None:
+        out.print(f"Deploy {folder / 'model.onnx'}; read {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def describe_plan(space: Space, plan: Plan) -> str:
+    """How many units of each kind were changed: ``width 7 of 7, int8 5 of 9``."""
+    have = Counter(unit.kind for unit in space.units)
+    took = Counter(unit.kind for unit in space.units if plan.choices.get(unit.name, KEEP) != KEEP)
+    return ", ".join(f"{kind} {took[kind]} of {count}" for kind, count in have.items()) + " changed"
+
+
+def show_preview(preview: Preview) -> None:
+    """What the plan would cost and lose, and what it takes of every unit."""
+    predicted, solver = preview.facts["predicted"], preview.facts["solver"]
+    table = Table(title="Predicted; nothing was changed", title_style="dim")
+    for name in ("", "original", "plan", "change"):
+        table.add_column(name, justify="right" if name else "left")
+    seconds = preview.original.get("latency")
+    rows = (
+        ("Latency", None if seconds is None else seconds * 1e3, predicted["latency_ms"], formats.milliseconds),
+        ("Size", preview.original["size"], predicted["size"], formats.size),
+        ("MACs", preview.original["macs"], predicted["macs"], formats.scaled),
+    )
+    for label, before, after, shown in rows:
+        if before is not None and after is not None:
+            table.add_row(label, shown(before), shown(after), f"{after / before:.1%} of the original")
+    table.add_row("KL to the original", "0", formats.three(predicted["kl"]), "before the re-fit and any training")
+    out.print(table)
+    choices = Table(title="Plan", title_style="dim")
+    for name in ("unit", "kind", "choice"):
+        choices.add_column(name)
+    for unit in preview.space.units:
+        choice = preview.plan.choices.get(unit.name, KEEP)
+        if choice != KEEP:
+            choices.add_row(escape(unit.target), unit.kind, escape(choice))
+    out.print(choices)
+    out.print(f"Plan: {describe_plan(preview.space, preview.plan)}")
+    out.print(_solved(solver), soft_wrap=True)
+    if preview.spearman is not None:
+        out.print(f"Rank correlation of predicted and measured loss over random plans: {preview.spearman:.3f}")
+    if preview.facts["refused"]:
+        out.print(_refused({"refused": preview.facts["refused"]}) + "; `coldpress inspect --latency` lists them")
+
+
+def _solved(solver: Mapping[str, Any]) -> str:
+    gap = solver.get("gap")
+    proven = "no bound" if gap is None else f"within {formats.percent(gap, 2)} of the best, proven"
+    return f"Solver {solver['name']}: {proven}, {solver['seconds']:.1f} s, budget {solver['budget']}"
+
+
+def _promise(metrics: Mapping[str, Any]) -> str:
+    """Ratio to the original and how well it had been predicted."""
+    times = [(metrics[side].get("latency_ms") or {}).get("median") for side in ("original", "compressed")]
+    predicted = metrics["predicted"].get("latency_ms")
+    if None in times or not times[0]:
+        return ""
+    line = f"Latency is {times[1] / times[0]:.1%} of the original's, both timed in turns"
+    return line + (f"; predicted were {predicted / times[0]:.1%}" if predicted else "")
+
+
+def _validation(metrics: Mapping[str, Any]) -> str:
+    found = metrics.get("validation") or {}
+    if not found:
+        return ""
+    line = (
+        f"Validation accuracy: original {formats.percent(found['original'], 2)}, re-fitted "
+        f"{formats.percent(found['before_recovery'], 2)}, at the end {formats.percent(found['compressed'], 2)}"
+    )
+    if "kept" in found:
+        kept = "kept" if found["kept"] else "NOT kept"
+        line += f"; the limit of {found['allowed_drop']:g} points is {kept}"
+    return line + " (before int8)"
+
+
+def _recovery(metrics: Mapping[str, Any]) -> str:
+    split = (metrics.get("comparison") or {}).get("split")
+    return f"Accuracies in the table are on {split} data" if split and split != "test" else ""
+
+
+def _refused(metrics: Mapping[str, Any]) -> str:
+    refused = metrics.get("refused") or {}
+    return f"{len(refused)} options were refused because they measure slower or cannot be done" if refused else ""

@@ -1,0 +1,99 @@
+"""The model and the data that a command is about, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from coldpress import zoo
+from coldpress.data import TensorData
+from coldpress.errors import TaskError
+from coldpress.recipe import Recipe
+from coldpress.task import Task
+
+LIBRARIES = ("torchvision", "timm")
+IMAGE_SIZES = {"fashion_cnn": (1, 28, 28), "cifar": (3, 32, 32), "torchvision": (3, 224, 224), "timm": (3, 224, 224)}
+
+
+def read_task(recipe: Recipe) -> Task:
+    """The task that a recipe names. Raises TaskError or CheckpointError when it cannot be used."""
+    splits = read_data(recipe.data, recipe.data_dir, recipe.seed)
+    model = build_model(recipe.model, recipe.weights, recipe.num_classes, splits)
+    return Task(
+        model, None, **splits.arguments(), ignored_layers=recipe.ignored_layers, seed=recipe.seed, name=recipe.model
+    )
+
+
+def read_data(name: str | None, data_dir: str | None, seed: int) -> zoo.Splits:
+    """Data by name."""
+    if name is None:
+        raise TaskError(f"no data is given: --data NAME, one of {', '.join(zoo.data_names())}, or folder:PATH")
+    return zoo.data(name, data_dir, seed)
+
+
+def build_model(
+    name: str | None,
+    weights: str | None,
+    num_classes: int | None = None,
+    splits: zoo.Splits | None = None,
+    *,
+    untrained: bool = False,
+) -> nn.Module:
+    """A model by name, with as many outputs as the data has classes where nothing else is said.
+
+    Args:
+        name: as `zoo.model` takes it.
+        weights: a file, "pretrained", or "random"; without it, fashion_cnn takes the bundled weights.
+        num_classes: outputs; None takes the data's for models that do not bring their own.
+        splits: the data.
+        untrained: whether random weights are fine without being asked for.
+
+    Raises:
+        TaskError: no name, an unknown name, or no weights.
+        CheckpointError: the weights cannot be used.
+    """
+    if name is None:
+        raise TaskError(
+            f"no model is given: --model NAME, one of {', '.join(zoo.model_names())}, torchvision:NAME, timm:NAME, "
+            f"or yours as package.module:factory or file.py:factory"
+        )
+    prefix = name.rpartition(":")[0]
+    own = bool(prefix) and prefix not in LIBRARIES
+    if weights is None and name == "fashion_cnn" and not untrained:
+        weights = "pretrained"
+    known = name in zoo.model_names() or prefix in LIBRARIES  # an unknown name is for the zoo to tell
+    if weights is None and known and not untrained:
+        more = ", --weights pretrained" if prefix else ""
+        raise TaskError(
+            f"{name} would have random weights: give --weights FILE{more} or, if that is meant, --weights random"
+        )
+    given = None if weights == "random" else weights
+    if num_classes is None and splits is not None and not own and not (prefix and given == "pretrained"):
+        num_classes = count_classes(splits)
+    return zoo.model(name, num_classes, given)
+
+
+def count_classes(splits: zoo.Splits) -> int | None:
+    """How many classes the data names, None where it names none."""
+    named = [part.classes for part in (splits.train, splits.validation, splits.test) if isinstance(part, TensorData)]
+    found = named or [getattr(part, "classes", ()) for part in (splits.train, splits.test) if part is not None]
+    return next((len(classes) for classes in found if classes), None)
+
+
+def example_for(name: str | None, shape: Sequence[int] | None) -> Tensor:
+    """One random sample of the shape given, else of the shape that the named model is made for."""
+    if shape is None:
+        prefix = (name or "").rpartition(":")[0] or (name or "").partition("_")[0]
+        shape = IMAGE_SIZES.get(name or "") or IMAGE_SIZES.get(prefix)
+    if shape is None:
+        raise TaskError(f"the input size of {name} is not known: give --data, or --input-shape, 3,32,32 say")
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def check_new(path: Path, overwrite: bool) -> None:
+    """Raise TaskError when a file to be written exists already."""
+    if path.exists() and not overwrite:
+        raise TaskError(f"{path} exists; choose another --out, or give --overwrite to replace it")

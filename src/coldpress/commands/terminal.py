@@ -1,0 +1,94 @@
+"""The terminal: results on standard output; progress, warnings and errors on standard error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from typer import Exit
+from typer.core import TyperGroup
+
+from coldpress.errors import ColdpressError
+
+Tell = Callable[[str, int, int], None]
+
+USER_ERROR, STOPPED = 2, 130
+RESUMABLE = ("compress", "demo", "train")
+
+out = Console()
+err = Console(stderr=True)
+
+
+class Guarded(TyperGroup):
+    """Turns a user's mistake into one line and exit code 2, Ctrl-C into a line that says how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command named on the command line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            words = "; the same command goes on from the last finished step"
+            err.print(f"stopped{words if ctx.invoked_subcommand in RESUMABLE else ''}", style="yellow", soft_wrap=True)
+            raise Exit(STOPPED) from None
+        except (ColdpressError, OSError) as error:
+            if debugging() or isinstance(error, BrokenPipeError):  # the reader of a pipe has gone: no mistake
+                raise
+            err.print(f"error: {error}", style="bold red", soft_wrap=True, markup=False, highlight=False)
+            raise Exit(USER_ERROR) from None
+
+
+def debugging() -> bool:
+    """Whether COLDPRESS_DEBUG asks for tracebacks."""
+    return os.environ.get("COLDPRESS_DEBUG", "") not in ("", "0")
+
+
+def start_logging(verbose: bool = False) -> None:
+    """Show coldpress' warnings, or with ``verbose`` all that it logs; keep its dependencies quiet."""
+    logger = logging.getLogger("coldpress")
+    for handler in [h for h in logger.handlers if isinstance(h, RichHandler)]:
+        logger.removeHandler(handler)
+    logger.addHandler(RichHandler(console=err, show_time=verbose, show_path=False))
+    logger.setLevel(logging.DEBUG if debugging() else logging.INFO if verbose else logging.WARNING)
+    logger.propagate = False
+    if not debugging():
+        warnings.filterwarnings("ignore", module=r"(torch|onnx|onnxscript|torch_pruning|numba)(\.|$)")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Tell]:
+    """A bar with the time left for every step; call what is given with (step, done, in all)."""
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err) as bars:
+        known: dict[str, TaskID] = {}
+
+        def tell(step: str, done: int, total: int, note: str = "") -> None:
+            if step not in known:
+                known[step] = bars.add_task(step, total=total, note=note)
+            elif done < bars.tasks[known[step]].completed:  # a step that comes again, as bisection's do
+                bars.reset(known[step], total=total)
+            bars.update(known[step], completed=done, total=total, note=note)
+
+        yield tell
