@@ -38,7 +38,7 @@ class Planned:
         answer: the solver's last answer.
         problem: the problem it answers.
         kl: measured KL (nats) of the plan on calibration data, before the sequential re-fit.
-        seconds, bytes: of a network of the plan's shape, measured; None where not timed.
+        seconds, bytes: of a network of the plan's shape, measured; None where not measured.
         rounds: the re-linearisations tried, with the loss before and after and whether they were accepted.
     """
 
@@ -47,7 +47,7 @@ class Planned:
     problem: Problem
     kl: float
     seconds: float | None
-    bytes: int
+    bytes: int | None
     rounds: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -93,13 +93,12 @@ def find_plan(
         recipe: solver, time limit, rounds, seed.
         progress: called with (step, done, in all).
     """
-    alpha = 0.0 if recipe.energy == "separable" else correlation.alpha
-    energy = found.energy(space, alpha)
     inputs, _ = task.calibration(2 * recipe.calibration)
     fresh = [tensor[recipe.calibration :] for tensor in inputs]
     if not len(fresh[0]):
         fresh = list(inputs)
-    planned = _within_measured(task, space, effects, energy, prices, budget, recipe, fresh)
+    alpha = _believed(task, space, effects, found, correlation, prices, budget, recipe, fresh)
+    planned = _within_measured(task, space, effects, found.energy(space, alpha), prices, budget, recipe, fresh)
     for number in range(recipe.rounds):
         around = sensitivities(
             task.model,
@@ -127,6 +126,29 @@ def find_plan(
     return planned
 
 
+def _believed(
+    task: Task,
+    space: Space,
+    effects: Effects,
+    found: Sensitivities,
+    correlation: Correlation,
+    prices: Prices,
+    budget: Budget,
+    recipe: Recipe,
+    fresh: Sequence[Tensor],
+) -> float:
+    """How much of the pairwise part to believe: a minimiser exploits its errors, so its own plans are measured."""
+    if recipe.energy == "separable":
+        return 0.0
+    plans = {}
+    for alpha in sorted({0.0, correlation.alpha / 2, correlation.alpha}):
+        problem = Problem(space, found.energy(space, alpha), prices.costs(), budget)
+        plans[alpha] = solve(problem, recipe.solver, seed=recipe.seed, time_limit=recipe.time_limit).plan.choices
+    losses = dict(zip(plans, measure_plans(task.model, effects, list(plans.values()), fresh)))
+    logger.info("measured loss by alpha: %s", losses)
+    return min(losses, key=lambda alpha: losses[alpha])
+
+
 def _within_measured(
     task: Task,
     space: Space,
@@ -141,10 +163,15 @@ def _within_measured(
     """Solve, measure a network of the answer's shape, correct the prices, until prediction and limits hold."""
     limits = {quantity: float(value) for quantity, value in budget.given().items()}
     timed = prices.table is not None and "latency" in limits
-    problem, answer, seconds, size = _problem(space, energy, prices, limits, trust), None, None, 0
+    problem = _problem(space, energy, prices, limits, trust)
+    answer: Answer | None = None
+    seconds: float | None = None
+    size: int | None = None
     for attempt in range(CORRECTIONS + 1):
         answer = solve(problem, recipe.solver, seed=recipe.seed, time_limit=recipe.time_limit)
         choices = answer.plan.choices
+        if not {"latency", "size"} & set(limits):
+            break  # MACs are exact
         measured = measure_structures(
             task, space, {"plan": choices}, threads=recipe.threads, batch=recipe.batch, seed=attempt, timed=timed
         )["plan"]
