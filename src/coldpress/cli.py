@@ -52,6 +52,15 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    from coldpress.errors import TaskError
+
+    try:
+        return None if text is None else tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError as error:
+        raise TaskError(f"--input-shape is {text!r}; write sizes with commas, 3,224,224 say") from error
+
+
 @app.callback()
 def main(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show what is logged")] = False,
@@ -167,3 +176,133 @@ def compress(
     asked = Recipe.read(recipe) if recipe is not None else Recipe()
     asked = asked.changed({name: value for name, value in given.items() if value is not None})
     command.run(asked, out, overwrite, dry_run)
+
+
+@app.command()
+def inspect(
+    model: Model = None,
+    weights: Weights = None,
+    data: Data = None,
+    data_dir: DataDir = None,
+    num_classes: Classes = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="of one sample, 3,224,224 say; where no data is given and the name says nothing")
+    ] = None,
+    units: Annotated[str, typer.Option(help="kinds to look for")] = ",".join(KINDS),
+    latency: Annotated[bool, typer.Option("--latency", help="measure the layers too (minutes the first time)")] = False,
+    options: Annotated[bool, typer.Option("--options", help="one line for every option")] = False,
+    threads: Annotated[int, typer.Option(help="at which latency is measured")] = 1,
+    batch: Annotated[int, typer.Option(help="samples a run at which latency is measured")] = 1,
+    ignore: Ignore = None,
+) -> None:
+    """Print what can be decided in a model: units, options, costs, and what is refused and why.
+
+    Example: [bold]coldpress inspect --model cifar_resnet20 --latency[/bold]
+    """
+    from coldpress.commands import inspect as command
+
+    recipe = Recipe(
+        model=model,
+        weights=weights,
+        data=data,
+        data_dir=data_dir,
+        num_classes=num_classes,
+        units=_names(units) or (),
+        threads=threads,
+        batch=batch,
+        ignored_layers=tuple(ignore or ()),
+    )
+    command.run(recipe, _numbers(input_shape), latency, options)
+
+
+@app.command()
+def train(
+    model: Model = None,
+    weights: Annotated[str | None, typer.Option(help="where to start from; random where none")] = None,
+    data: Data = None,
+    data_dir: DataDir = None,
+    num_classes: Classes = None,
+    epochs: Annotated[int, typer.Option(help="passes over the training data")] = 20,
+    lr: Annotated[float, typer.Option(help="highest learning rate of the cycle")] = 0.1,
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
+    batch_size: Annotated[int, typer.Option(help="samples a step")] = 128,
+    weight_decay: Annotated[float, typer.Option(help="of weights, not of biases and norms")] = 5e-4,
+    label_smoothing: Annotated[float, typer.Option(help="in [0, 1)")] = 0.0,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="FILE.safetensors; FILE.json is written beside it")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a named model, so that there is something to compress; the best epoch is chosen on validation data.
+
+    Example: [bold]coldpress train --model cifar_resnet20 --weights FILE --data cifar10-jpeg --data-dir DIR
+    --epochs 4 --lr 0.05 --out resnet20.safetensors[/bold]
+    """
+    from coldpress.commands import train as command
+    from coldpress.errors import TaskError
+    from coldpress.recovery import Settings
+
+    if out is None:
+        raise TaskError("no place for the result: give --out FILE.safetensors")
+    recipe = Recipe(model=model, weights=weights, data=data, data_dir=data_dir, num_classes=num_classes, seed=seed)
+    settings = Settings(
+        epochs=epochs,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        lr=lr,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        seed=seed,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    command.run(recipe, settings, out, overwrite)
+
+
+@app.command()
+def evaluate(
+    target: Annotated[
+        Path | None, typer.Argument(help="an artifact's folder or an ONNX file; none with --model")
+    ] = None,
+    form: Annotated[str | None, typer.Option(help="onnx (what is deployed) or torch (the float network)")] = None,
+    model: Model = None,
+    weights: Weights = None,
+    data: Data = None,
+    data_dir: DataDir = None,
+    num_classes: Classes = None,
+    split: Annotated[str, typer.Option(help="test, validation or train")] = "test",
+    threads: Annotated[int | None, typer.Option(help="at which latency is measured")] = None,
+    batch: Annotated[int | None, typer.Option(help="samples a run at which latency is measured")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Print accuracy with its interval, loss and latency of an artifact, an ONNX file or a named model.
+
+    An artifact brings the names of its model and data along; flags override them.
+
+    Example: [bold]coldpress evaluate run --form torch[/bold]
+    """
+    from coldpress.commands import evaluate as command
+
+    given = {
+        "model": model,
+        "weights": weights,
+        "data": data,
+        "data_dir": data_dir,
+        "num_classes": num_classes,
+        "threads": threads,
+        "batch": batch,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    command.run(target, form, Recipe().changed(given), frozenset(given), split, as_json)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="an artifact's folder")]) -> None:
+    """Write an artifact's report.html anew and print its path.
+
+    Example: [bold]coldpress report run[/bold]
+    """
+    from coldpress.report import render
+
+    typer.echo(render(folder))

@@ -45,15 +45,23 @@ def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> 
             raise ArtifactError("no place for the result: give --out FOLDER (or --dry-run, which writes nothing)")
         check_output(folder, overwrite)
     task = read_task(recipe)
-    # The task holds the ignored layers by their full names.
-    settings = {name: value for name, value in asdict(recipe).items() if name != "ignored_layers"}
+    # compress() takes the budget as an object; the task holds the ignored layers by their full names.
+    settings = {name: value for name, value in asdict(recipe).items() if name not in ("budget", "ignored_layers")}
     if dry_run:
         with progress_bars() as tell:
-            preview = predict(task, progress=tell, **settings)
+            preview = predict(task, recipe.limits(), progress=tell, **settings)
         show_preview(preview)
         return
     with progress_bars() as tell:
-        result = compress(task, out=folder, overwrite=overwrite, progress=tell, command=reproduce_command(), **settings)
+        result = compress(
+            task,
+            recipe.limits(),
+            out=folder,
+            overwrite=overwrite,
+            progress=tell,
+            command=reproduce_command(),
+            **settings,
+        )
     show_result(result.metrics, result.space, result.plan, result.folder)
 
 

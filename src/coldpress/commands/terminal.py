@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -25,7 +25,12 @@ from typer.core import TyperGroup
 
 from coldpress.errors import ColdpressError
 
-Tell = Callable[[str, int, int], None]
+
+class Tell(Protocol):
+    """Takes the progress of a step."""
+
+    def __call__(self, step: str, done: int, total: int, note: str = ...) -> None: ...
+
 
 USER_ERROR, STOPPED = 2, 130
 RESUMABLE = ("compress", "demo", "train")

@@ -1,0 +1,195 @@
+"""`coldpress evaluate`: accuracy, loss and latency of an artifact, an ONNX file or a model, on any data."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from coldpress import zoo
+from coldpress.artifact import PROGRAM, load
+from coldpress.commands.subject import build_model, read_data
+from coldpress.commands.terminal import out
+from coldpress.data import first_tensor, read_batches
+from coldpress.deploy import time_files
+from coldpress.errors import ArtifactError, TaskError
+from coldpress.evaluate import Evaluation, Predict, evaluate, predictor
+from coldpress.recipe import Recipe
+from coldpress.report import formats
+from coldpress.runtime.sessions import run as run_session
+from coldpress.runtime.sessions import session
+from coldpress.splits import check_labels
+from coldpress.task import EVALUATION_BATCH
+
+FORMS = ("onnx", "torch")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that predicts: an ONNX file or a torch model, and what it is called."""
+
+    name: str
+    file: Path | None = None
+    model: nn.Module | None = None
+
+
+def run(
+    target: Path | None, form: str | None, recipe: Recipe, given: frozenset[str], split: str, as_json: bool
+) -> None:
+    """Evaluate and print.
+
+    Args:
+        target: an artifact's folder, an ONNX file, or None for ``recipe.model``.
+        form: "onnx" or "torch"; None takes what there is, ONNX first.
+        recipe: model, data and so on.
+        given: the recipe's fields that the user gave; an artifact's own recipe fills in the others.
+        split: "test", "validation" or "train".
+        as_json: print JSON instead of a table.
+    """
+    if form is not None and form not in FORMS:
+        raise TaskError(f"form {form!r} is unknown; choose onnx or torch")
+    if target is not None and target.is_dir() and (target / "recipe.yaml").is_file():
+        own = Recipe.read(target / "recipe.yaml")
+        recipe = replace(own, **{name: getattr(recipe, name) for name in given})
+    splits = read_data(recipe.data, recipe.data_dir, recipe.seed)
+    part = _part(splits, split, given)
+    subject = _subject(target, form, recipe, splits)
+    example = tuple(x[:1] for x in next(iter(read_batches(part[1], 1)))[0])
+    found = _evaluate(subject, part[1], part[0], example)
+    latency = _latency(subject, example, recipe)
+    facts = {
+        "subject": subject.name,
+        "data": recipe.data,
+        "split": part[0],
+        "samples": found.samples,
+        "accuracy": found.accuracy,
+        "accuracy_interval": list(found.accuracy_interval),
+        "loss": found.loss,
+        "latency_ms": latency,
+    }
+    if as_json:
+        out.print_json(json.dumps(facts))
+    else:
+        out.print(_table(facts))
+
+
+def _part(splits: zoo.Splits, split: str, given: frozenset[str]) -> tuple[str, Any]:
+    """The data of the split asked for; of validation, and it is said, where there is no test data."""
+    names = {"test": splits.test, "validation": splits.validation, "train": splits.train}
+    if split not in names:
+        raise TaskError(f"split {split!r} is unknown; choose test, validation or train")
+    if names[split] is None:
+        have = ", ".join(name for name, data in names.items() if data is not None)
+        raise TaskError(f"this data has no {split} part; it has {have}: give one of them with --split")
+    return split, names[split]
+
+
+def _subject(target: Path | None, form: str | None, recipe: Recipe, splits: zoo.Splits) -> Subject:
+    if target is None:
+        if form == "onnx":
+            raise TaskError("--form onnx needs a file or an artifact: coldpress evaluate FOLDER, or FILE.onnx")
+        return Subject(str(recipe.model), model=build_model(recipe.model, recipe.weights, recipe.num_classes, splits))
+    if target.is_file() or target.suffix == ".onnx":
+        if form == "torch":
+            raise TaskError(f"{target} is one file; --form torch needs the artifact's folder, or --model and --weights")
+        return Subject(str(target), file=target)
+    if not target.is_dir():
+        raise ArtifactError(f"there is nothing at {target}; give an artifact's folder or an ONNX file")
+    if form != "torch":
+        return Subject(str(target / "model.onnx"), file=target / "model.onnx")
+    if recipe.model is None:
+        if not (target / PROGRAM).is_file():
+            raise ArtifactError(f"{target} holds no {PROGRAM} and names no model: give --model")
+        return Subject(str(target / PROGRAM), model=load(target))
+    name, outputs = recipe.model, recipe.num_classes
+    model = load(target, lambda: build_model(name, "random", outputs, splits))
+    return Subject(str(target / "model.safetensors"), model=model)
+
+
+def _evaluate(subject: Subject, data: Any, split: str, example: tuple[Tensor, ...]) -> Evaluation:
+    predict = _predictor(subject)
+    outputs = int(predict(example).shape[-1])
+
+    def batches() -> Any:
+        for inputs, labels in read_batches(data, EVALUATION_BATCH):
+            check_labels(split, labels, outputs)
+            yield inputs, labels
+
+    return evaluate(predict, batches())
+
+
+def _predictor(subject: Subject) -> Predict:
+    if subject.model is not None:
+        run_model = predictor(subject.model) if hasattr(subject.model, "training") else subject.model
+
+        def checked(inputs: tuple[Tensor, ...]) -> Tensor:
+            try:
+                return run_model(inputs)
+            except (RuntimeError, ValueError) as error:
+                shapes = [tuple(x.shape) for x in inputs]
+                raise TaskError(f"{subject.name} does not run on inputs of shapes {shapes}: {error}") from error
+
+        return checked
+    assert subject.file is not None
+    running = session(subject.file, threads=max(1, torch.get_num_threads()))
+    return lambda inputs: torch.from_numpy(np.asarray(run_session(running, [x.numpy() for x in inputs])[0]))
+
+
+def _latency(subject: Subject, example: Sequence[Tensor], recipe: Recipe) -> dict[str, Any]:
+    if subject.file is not None:
+        timed = time_files({"it": subject.file}, example, threads=recipe.threads, batch=recipe.batch, max_seconds=5.0)
+        return timed["it"].summary()
+    assert subject.model is not None
+    return time_torch(subject.model, example, recipe.threads, recipe.batch)
+
+
+def time_torch(
+    model: nn.Module, example: Sequence[Tensor], threads: int, batch: int, repeats: int = 100, seconds: float = 5.0
+) -> dict[str, Any]:
+    """Milliseconds of a model's forward pass in PyTorch, not compiled; as `Timing.summary` gives them."""
+    inputs = [x[:1].repeat(batch, *[1] * (x.dim() - 1)) for x in example]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    samples: list[float] = []
+    try:
+        with torch.inference_mode():
+            for _ in range(5):
+                first_tensor(model(*inputs))
+            start = time.perf_counter()
+            while len(samples) < repeats and (len(samples) < 10 or time.perf_counter() - start < seconds):
+                begin = time.perf_counter_ns()
+                model(*inputs)
+                samples.append((time.perf_counter_ns() - begin) / 1e6)
+    finally:
+        torch.set_num_threads(before)
+    q1, median, q3 = (float(value) for value in np.percentile(samples, [25, 50, 75]))
+    return {
+        "median": median,
+        "spread": q3 - q1,
+        "batch": batch,
+        "threads": threads,
+        "runtime": f"torch {torch.__version__}",
+        "repeats": len(samples),
+    }
+
+
+def _table(facts: dict[str, Any]) -> Table:
+    latency = facts["latency_ms"]
+    table = Table(show_header=False, title=facts["subject"], title_style="dim")
+    plural = "" if latency["threads"] == 1 else "s"
+    conditions = f"{latency['runtime']}, batch {latency['batch']}, {latency['threads']} thread{plural}"
+    table.add_row("data", f"{facts['data']} ({facts['split']}, {facts['samples']:,} samples)")
+    table.add_row("accuracy", formats.percent(facts["accuracy"], 2))
+    table.add_row("95 % interval", formats.interval(facts["accuracy_interval"]))
+    table.add_row("loss", formats.three(facts["loss"]))
+    table.add_row("latency, median", f"{formats.milliseconds(latency['median'])} ({conditions})")
+    table.add_row("latency, spread", f"{formats.milliseconds(latency['spread'])} of {latency['repeats']} runs")
+    return table

@@ -1,0 +1,91 @@
+"""`coldpress train`: a baseline to compress, with its accuracy and how it came about beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from coldpress.commands.subject import build_model, check_new, read_data
+from coldpress.commands.terminal import err, out, progress_bars
+from coldpress.errors import TaskError
+from coldpress.evaluate import Evaluation
+from coldpress.proof import reproduce_command, versions
+from coldpress.recipe import Recipe
+from coldpress.recovery import Settings, fit
+from coldpress.report import formats
+from coldpress.task import Task
+from coldpress.workspace import explained
+
+
+def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool) -> None:
+    """Train what a recipe names and write ``path`` and the JSON beside it."""
+    if path.suffix != ".safetensors":
+        raise TaskError(f"--out is {path}; it must end in .safetensors")
+    about = path.with_suffix(".json")
+    for file in (path, about):
+        check_new(file, overwrite)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    splits = read_data(recipe.data, recipe.data_dir, recipe.seed)
+    torch.manual_seed(recipe.seed)  # the initial weights
+    model = build_model(recipe.model, recipe.weights or "random", recipe.num_classes, splits)
+    task = Task(model, None, **splits.arguments(), seed=recipe.seed, name=recipe.model)
+    if task.train is None:
+        raise TaskError(f"the data {recipe.data} has no train part; give one that has")
+    checkpoints = path.with_name(path.name + ".partial")
+    with progress_bars() as tell:
+
+        def step(done: int, total: int, loss: float) -> None:
+            tell("train", done, total, f"loss {loss:.3f}")
+
+        history = fit(task.model, task, settings, checkpoint_dir=checkpoints, progress=step)
+    for epoch in history.epochs:
+        score = formats.percent(epoch.validation_score, 2)
+        err.print(f"epoch {epoch.epoch}: validation {score}", highlight=False)
+    judged = {
+        split: _judged(task.evaluate(model, split))  # type: ignore[arg-type]
+        for split in ("validation", "test")
+        if getattr(task, split) is not None
+    }
+    facts = {
+        "model": recipe.model,
+        "weights": recipe.weights,
+        "data": recipe.data,
+        "accuracy": judged,
+        "best_epoch": history.best,
+        "epochs": [asdict(epoch) for epoch in history.epochs],
+        "settings": asdict(settings),
+        "command": reproduce_command(),
+        "versions": versions(),
+    }
+    _write(model, path, about, facts)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    for split, values in judged.items():
+        interval = formats.interval(values["interval"])
+        out.print(f"{split}: {formats.percent(values['accuracy'], 2)} ({interval}, {values['samples']:,} samples)")
+    out.print(f"Wrote {path} and {about}", soft_wrap=True, highlight=False)
+
+
+def _judged(found: Evaluation) -> dict[str, Any]:
+    interval = list(found.accuracy_interval)
+    return {"accuracy": found.accuracy, "interval": interval, "samples": found.samples, "loss": found.loss}
+
+
+def _write(model: torch.nn.Module, path: Path, about: Path, facts: dict[str, Any]) -> None:
+    """Both files, each written beside and renamed, the weights first."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with explained(path):
+        save_file({name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}, beside)
+        digest = hashlib.sha256(beside.read_bytes()).hexdigest()
+        beside.replace(path)
+        note = about.with_name(f".{about.name}.{os.getpid()}")
+        note.write_text(json.dumps({**facts, "sha256": digest}, indent=1) + "\n")
+        note.replace(about)
