@@ -129,6 +129,9 @@ def compress(
     batch: Annotated[
         int | None, typer.Option(help=_says("batch", "samples a run at which latency is measured"))
     ] = None,
+    measure_seconds: Annotated[
+        float | None, typer.Option(help=_says("measure_seconds", "how long layers may be measured"))
+    ] = None,
     seed: Annotated[int | None, typer.Option(help=_says("seed", "of everything random"))] = None,
     ignore: Ignore = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML file of these settings; flags override it")] = None,
@@ -170,6 +173,7 @@ def compress(
         "time_limit": time_limit,
         "threads": threads,
         "batch": batch,
+        "measure_seconds": measure_seconds,
         "seed": seed,
         "ignored_layers": tuple(ignore) if ignore else None,
     }

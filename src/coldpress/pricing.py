@@ -158,6 +158,7 @@ def price(
     threads: int = 1,
     batch: int = 1,
     slow_bits: bool = False,
+    measure_seconds: float = 120.0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Prices, Measured]:
@@ -169,6 +170,7 @@ def price(
         latency: whether times are needed; otherwise only the file is weighed.
         threads, batch: at which the network will be served.
         slow_bits: whether int8 may be taken where it is slower.
+        measure_seconds: limit on the measuring of layers; what is left then is interpolated.
         seed: of the order of measurement.
         progress: called with (done, in all).
 
@@ -178,7 +180,7 @@ def price(
     table = None
     if latency:
         table = LatencyTable(threads=threads, batch=batch)
-        table.measure(shapes_of(space), progress=progress)
+        table.measure(shapes_of(space), limit_seconds=measure_seconds, progress=progress)
     whole: dict[str, Choices] = {"original": {}}
     if latency:
         whole["half"] = half_width(space)

@@ -36,6 +36,7 @@ class Recipe:
         rounds: re-linearisations around the incumbent.
         time_limit: seconds for the solver.
         threads, batch: at which latency is measured.
+        measure_seconds: how long layers may be measured; what is left then is interpolated.
         seed: of everything random.
         ignored_layers: modules that stay as they are.
     """
@@ -64,6 +65,7 @@ class Recipe:
     time_limit: float = 10.0
     threads: int = 1
     batch: int = 1
+    measure_seconds: float = 120.0
     seed: int = 0
     ignored_layers: tuple[str, ...] = ()
 
@@ -79,6 +81,7 @@ class Recipe:
             "calibration": (self.calibration >= 8, "8 or more"),
             "max_accuracy_drop": (self.max_accuracy_drop is None or self.max_accuracy_drop >= 0, "0 points or more"),
             "time_limit": (self.time_limit > 0, "above 0 seconds"),
+            "measure_seconds": (self.measure_seconds > 0, "above 0 seconds"),
             "threads": (self.threads >= 1, "1 or more"),
             "batch": (self.batch >= 1, "1 or more"),
             "rounds": (self.rounds >= 0, "0 or more"),

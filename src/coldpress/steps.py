@@ -57,6 +57,7 @@ def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Prog
             threads=recipe.threads,
             batch=recipe.batch,
             slow_bits=slow,
+            measure_seconds=recipe.measure_seconds,
             seed=recipe.seed,
             progress=_told(tell, "measure layers"),
         )

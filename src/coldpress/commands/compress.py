@@ -31,6 +31,7 @@ DEMO: dict[str, Any] = {
     "calibration": 256,
     "random_plans": 12,
     "refit_plans": 2,
+    "measure_seconds": 40.0,
 }
 
 

@@ -24,9 +24,7 @@ UNITS = {"macs": 1e6, "size": 1e3, "latency": 1e6}
 HEADS = {"macs": "MMACs", "size": "kB", "latency": "us"}
 
 
-def run(
-    recipe: Recipe, input_shape: Sequence[int] | None, latency: bool, all_options: bool, measure_seconds: float = 120.0
-) -> None:
+def run(recipe: Recipe, input_shape: Sequence[int] | None, latency: bool, all_options: bool) -> None:
     """Print the units of a model, their options and costs, and what is refused, with reasons."""
     task = _task(recipe, input_shape)
     space = find_space(task, recipe.units)  # type: ignore[arg-type]
@@ -35,7 +33,7 @@ def run(
         with progress_bars() as tell:
             table.measure(
                 shapes_of(space),
-                limit_seconds=measure_seconds,
+                limit_seconds=recipe.measure_seconds,
                 progress=lambda done, total: tell("measure layers", done, total),
             )
     prices = Prices(space, table, 0.0)
