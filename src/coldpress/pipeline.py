@@ -164,7 +164,7 @@ def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) 
     limits = absolute(recipe.limits(), originals)
     check_reachable(space, prices, limits)
 
-    effects, moments = steps.effects_of(task, space, recipe, work)
+    effects, moments = steps.effects_of(task, space, recipe, work, tell)
     found, correlation = steps.measured_energy(task, space, effects, recipe, work, tell)
 
     def plan_within(budget: Budget, rounds: int) -> Planned:

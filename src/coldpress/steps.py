@@ -76,7 +76,9 @@ def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Prog
     return prices, Measured(**data["original"])
 
 
-def effects_of(task: Task, space: Space, recipe: Recipe, work: Workspace) -> tuple[Effects, dict[str, Moments]]:
+def effects_of(
+    task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None = None
+) -> tuple[Effects, dict[str, Moments]]:
     """The effects of every option, with the order in which channels go."""
     inputs, _ = task.calibration(2 * recipe.calibration)
     with work.step("moments"):
@@ -84,7 +86,15 @@ def effects_of(task: Task, space: Space, recipe: Recipe, work: Workspace) -> tup
     effects = Effects(task.model, space, moments)
 
     def compute() -> dict[str, list[int]]:
-        return {unit.name: effects.order(unit.name) for unit in space.units if unit.kind == "width"}
+        widths = [unit.name for unit in space.units if unit.kind == "width"]
+        orders = {}
+        for done, name in enumerate(widths):
+            if tell:
+                tell("order channels", done, len(widths))
+            orders[name] = effects.order(name)
+        if tell and widths:
+            tell("order channels", len(widths), len(widths))
+        return orders
 
     effects.orders.update(work.json("orders", compute))
     return effects, moments
