@@ -40,7 +40,7 @@ def damped(moments: Tensor) -> Tensor:
     return moments + torch.diag(diagonal)
 
 
-def elimination_order(consumers: Sequence[Consumer], channels: int, atom: int = 1, steps: int = 64) -> list[int]:
+def elimination_order(consumers: Sequence[Consumer], channels: int, atom: int = 1, steps: int = 40) -> list[int]:
     """Channels in the order in which they go, cheapest first; the last atom stays and ends the list.
 
     Args:
@@ -74,7 +74,7 @@ class _State:
     def __init__(self, consumer: Consumer, atom: int) -> None:
         index = consumer.index.reshape(consumer.index.shape[0] // atom, -1)
         self.width = index.shape[1]
-        dense = consumer.moments is not None and consumer.moments.shape[0] > 1500
+        dense = consumer.moments is not None and consumer.moments.shape[0] > 600
         dtype = torch.float32 if dense else torch.float64
         own = index.ravel()
         total = consumer.weight.shape[1]

@@ -1,0 +1,195 @@
+"""Channels pruned without (and with) training: coldpress beside uniform L1 and Torch-Pruning, same checkpoint and MACs.
+
+    python benchmarks/one_shot.py --model cifar_resnet20 --weights W --data-dir DIR --macs 0.5 --epochs 0
+
+Writes one JSON file and prints a table. Every method ends at or below the same MACs; fine-tuning is the same
+distillation for all, and a control is the original trained on for the same epochs by the same recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from torch import nn
+
+import coldpress as cp
+from coldpress.proof import versions
+from coldpress.recovery import Settings, distil, recalibrate
+from coldpress.runtime.devices import device
+from coldpress.space import channel_groups
+from coldpress.space.layers import layer_shapes
+
+
+def macs_of(model: nn.Module, task: cp.Task) -> int:
+    return sum(shape.macs for shape in layer_shapes(model, task.example_inputs).values())
+
+
+def stream_layers(model: nn.Module) -> list[nn.Module]:
+    """Layers whose outputs are no inner channels: torch-pruning leaves them alone, as coldpress' groups do here."""
+    inner = {group.name for group in channel_groups(model, (torch.zeros(1, 3, 32, 32),))[0].values()}
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return [module for name, module in layers if name not in inner]
+
+
+def by_torch_pruning(task: cp.Task, fraction: float, importance: Callable[[], Any], uniform: bool) -> nn.Module:
+    """Torch-Pruning's result nearest below the MACs asked for, by bisection on its ratio."""
+    original = macs_of(task.model, task)
+    low, high, best = 0.0, 0.95, None
+    inputs, labels = task.calibration(256)
+    for _ in range(12):
+        ratio = (low + high) / 2
+        model = copy.deepcopy(task.model).train(False)
+        score = importance()
+        pruner = tp.pruner.BasePruner(
+            model,
+            task.example_inputs[0],
+            importance=score,
+            global_pruning=not uniform,
+            pruning_ratio=ratio,
+            max_pruning_ratio=0.95,
+            ignored_layers=stream_layers(model),
+        )
+        if isinstance(score, tp.importance.TaylorImportance):
+            model.zero_grad()
+            nn.functional.cross_entropy(model(*inputs), labels).backward()
+        if isinstance(score, tp.importance.HessianImportance):
+            score.zero_grad()
+            losses = nn.functional.cross_entropy(model(*[x[:64] for x in inputs]), labels[:64], reduction="none")
+            for loss in losses:
+                model.zero_grad()
+                loss.backward(retain_graph=True)
+                score.accumulate_grad(model)
+        pruner.step()
+        if macs_of(model, task) <= fraction * original:
+            high, best = ratio, model
+        else:
+            low = ratio
+    assert best is not None
+    best.zero_grad(set_to_none=True)
+    return best
+
+
+def methods(fraction: float, units: tuple[str, ...]) -> dict[str, Callable[[cp.Task, int], nn.Module]]:
+    """How each method makes its network, by name."""
+
+    def own(names: tuple[str, ...]) -> Callable[[cp.Task, int], nn.Module]:
+        def make(task: cp.Task, seed: int) -> nn.Module:
+            result = cp.compress(
+                task, cp.Budget(macs=f"{100 * fraction}%"), units=names, epochs=0, seed=seed, refit_plans=0
+            )
+            print("   ", result.metrics["solver"], result.metrics["predicted"], flush=True)
+            return result.model
+
+        return make
+
+    def other(importance: Callable[[], Any], uniform: bool) -> Callable[[cp.Task, int], nn.Module]:
+        return lambda task, seed: by_torch_pruning(task, fraction, importance, uniform)
+
+    return {
+        "coldpress": own(units),
+        "coldpress, widths only": own(("width",)),
+        "uniform L1": other(lambda: tp.importance.MagnitudeImportance(p=1), True),
+        "Torch-Pruning magnitude L2, global": other(lambda: tp.importance.MagnitudeImportance(p=2), False),
+        "Torch-Pruning Taylor, global": other(lambda: tp.importance.TaylorImportance(), False),
+        "Torch-Pruning Hessian, global": other(lambda: tp.importance.HessianImportance(), False),
+    }
+
+
+def judge(task: cp.Task, model: nn.Module) -> dict[str, Any]:
+    found = task.evaluate(model, "test")
+    return {"accuracy": found.accuracy, "interval": list(found.accuracy_interval)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="cifar_resnet20")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--data", default="cifar10-jpeg")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--macs", type=float, default=0.5)
+    parser.add_argument("--units", default="width,rank,depth")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--only", nargs="*", help="names of methods; all by default")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    rows: list[dict[str, Any]] = []
+    for seed in args.seeds:
+        model = cp.zoo.model(args.model, weights=args.weights)
+        task = cp.Task(model, **cp.zoo.data(args.data, args.data_dir).arguments(), seed=seed, name=args.model)
+        original = macs_of(task.model, task)
+        base = judge(task, task.model)
+        settings = Settings(epochs=args.epochs, lr=args.lr, seed=seed)
+        rows.append({"method": "original", "seed": seed, "macs": 1.0, "before": base})
+        print(rows[-1], flush=True)
+        if args.epochs:
+            control = copy.deepcopy(task.model)
+            distil(control, task.model, task, settings, temperature=2.0)
+            rows.append({"method": "control", "seed": seed, "macs": 1.0, "after": judge(task, control)})
+            print(rows[-1], flush=True)
+        for name, make in methods(args.macs, tuple(args.units.split(","))).items():
+            if args.only and name not in args.only:
+                continue
+            start = time.perf_counter()
+            torch.manual_seed(seed)
+            student = make(task, seed)
+            row: dict[str, Any] = {
+                "method": name,
+                "seed": seed,
+                "macs": macs_of(student, task) / original,
+                "parameters": sum(p.numel() for p in student.parameters()),
+                "seconds": time.perf_counter() - start,
+                "before": judge(task, student),
+            }
+            renewed = copy.deepcopy(student)
+            recalibrate(renewed, task.calibration(1024)[0])
+            row["recalibrated"] = judge(task, renewed)
+            if args.epochs:
+                distil(student, task.model, task, settings, temperature=2.0)
+                row["after"] = judge(task, student)
+            rows.append(row)
+            print(row, flush=True)
+        write(args, rows)
+
+
+def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    facts = {"command": shlex.join(["python", *sys.argv]), "versions": versions(), "machine": device(1).summary()}
+    facts |= {"torch_threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d"), "system": platform.system()}
+    Path(args.out).write_text(json.dumps({**facts, "settings": vars(args), "rows": rows}, indent=1))
+    print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Means over seeds, with the smallest and the largest, as Markdown."""
+    lines = ["| method | MACs | no training | BatchNorm recalibrated | after training |", "|---|---|---|---|---|"]
+    for name in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == name]
+        cells = [
+            _spread([100 * row[k]["accuracy"] for row in own if k in row]) for k in ("before", "recalibrated", "after")
+        ]
+        lines.append(f"| {name} | {100 * own[0]['macs']:.1f} % | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()
