@@ -30,7 +30,8 @@ class Recipe:
         objective: what an accuracy limit alone is spent on.
         solver, energy, units: how the plan is found.
         epochs, optimizer, lr, batch_size, temperature, distil_weight: the recovery; 0 epochs trains nothing.
-        calibration: images for the energy; the re-fit takes twice as many.
+        calibration: images for the energy; as many others judge it.
+        refit_images: images that weights are re-fitted on.
         random_plans: plans whose measured loss the energy is held against, and shrunk by.
         refit_plans: how many of them are also measured after the sequential re-fit (it costs a surgery each).
         rounds: re-linearisations around the incumbent.
@@ -59,6 +60,7 @@ class Recipe:
     temperature: float = 2.0
     distil_weight: float = 0.9
     calibration: int = 512
+    refit_images: int = 2048
     random_plans: int = 24
     refit_plans: int = 4
     rounds: int = 1

@@ -80,7 +80,7 @@ def effects_of(
     task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None = None
 ) -> tuple[Effects, dict[str, Moments]]:
     """The effects of every option, with the order in which channels go."""
-    inputs, _ = task.calibration(2 * recipe.calibration)
+    inputs, _ = task.calibration(recipe.refit_images)
     with work.step("moments"):
         moments = collect_moments(task.model, [site.name for site in space.sites], inputs, seed=recipe.seed)
     effects = Effects(task.model, space, moments)
@@ -194,7 +194,7 @@ def surgery(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[nn.Module, Plan]:
     """Carry a plan out: tensors shrink, weights are re-fitted, BatchNorm is recalibrated where that lowers the loss."""
-    inputs, _ = task.calibration(2 * recipe.calibration)
+    inputs, _ = task.calibration(recipe.refit_images)
     student, plan = apply_plan(
         task.model, space, plan, moments=moments, calibration=inputs, seed=recipe.seed, progress=progress
     )

@@ -107,7 +107,7 @@ def _site_factors(space: Space, site: Site, cost: Quantity, inner: dict[int, set
     sources = sorted({source.unit for source in site.sources} - always)
     rest = tuple(sorted(always))
     base = _table(space, site, rest, cost, inner)
-    factors = [Factor(rest, base)]
+    factors = [Factor(rest, base)] if rest else []
     for source in sources:
         scope = tuple(sorted((*rest, source)))
         table = _table(space, site, scope, cost, inner)
@@ -115,6 +115,8 @@ def _site_factors(space: Space, site: Site, cost: Quantity, inner: dict[int, set
         full = np.expand_dims(base, scope.index(source))
         known = np.isfinite(table) & np.isfinite(full)
         change = np.where(known, np.where(known, table, 0.0) - np.where(known, full, 0.0), 0.0)
+        if not factors:  # no unit of its own carries the cost at full input: the first source does
+            change = change + base
         factors.append(Factor(scope, change))
     return factors
 

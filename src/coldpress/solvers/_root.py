@@ -27,17 +27,20 @@ def free(progress: Progress) -> list[Floats]:
     return [np.zeros(size) for size in progress.problem.sizes]
 
 
+def bound_at_once(progress: Progress) -> None:
+    """A harm is at least 0 where the energy is convex: weak, but there at once."""
+    energy, offsets = progress.problem.energy, progress.problem.offsets
+    if energy.is_convex:
+        progress.raise_bound(energy.constant + float(np.minimum.reduceat(energy.linear, offsets[:-1]).sum()))
+
+
 def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, rounds: int = 6) -> Root:
     """Alternate between the relaxed solution and the shift of the energy that is best for it.
 
     Raises the bound of ``progress`` and offers it the plans met; stops at ``max_gap``, when a round gains
     little, or when the time is up.
     """
-    energy_given, offsets = progress.problem.energy, progress.problem.offsets
-    if energy_given.is_convex:
-        # A harm is at least 0: weak, but there at once, and not to be undercut where harms can cancel.
-        least = np.minimum.reduceat(energy_given.linear, offsets[:-1])
-        progress.raise_bound(energy_given.constant + float(least.sum()))
+    bound_at_once(progress)
     plain = Convex.of(progress.problem)
     oracle = Oracle(progress.problem)
     share = plain.vector(begin)

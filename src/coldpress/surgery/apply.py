@@ -54,7 +54,9 @@ def apply_plan(
             weight = dense_weight(module)
             kept = torch.from_numpy(_columns(module, lost))
             new = weight.clone()
-            new[:, torch.cat([kept, torch.tensor([-1])])] = refit_columns(weight, moments[name].matrix, kept)
+            new[:, torch.cat([kept, torch.tensor([-1])])] = refit_columns(
+                weight, moments[name].matrix, kept, moments[name].damping
+            )
             set_weight(module, new)
     remove_channels(student, removal)
     factored = {

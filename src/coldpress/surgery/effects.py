@@ -114,7 +114,7 @@ class Effects:
         if widths:
             kept = self._kept_columns(site.name, module, widths)
             part = weight[:, torch.cat([kept, torch.tensor([-1])])]
-            part = refit_columns(weight, known.matrix, kept) if known else part
+            part = refit_columns(weight, known.matrix, kept, known.damping) if known else part
         else:
             part = weight
         if factored:

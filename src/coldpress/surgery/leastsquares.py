@@ -17,6 +17,11 @@ DAMPING = 1e-3
 """Ridge toward the given weights, relative to the mean diagonal of the second moments."""
 
 
+def damping_for(columns: int, rows: int) -> float:
+    """The ridge that so many rows of data call for: more where there are few rows for the columns."""
+    return DAMPING * (1.0 + 10.0 * columns / max(rows, 1))
+
+
 @dataclass(frozen=True)
 class Consumer:
     """A layer that reads the channels of a group.
@@ -115,7 +120,7 @@ class _State:
         self.inverse = self.inverse[keep][:, keep] - cross @ solved
 
 
-def refit_columns(weight: Tensor, moments: Tensor, kept: Tensor) -> Tensor:
+def refit_columns(weight: Tensor, moments: Tensor, kept: Tensor, damping: float = DAMPING) -> Tensor:
     """Weights on the kept columns that best reproduce the outputs of all columns.
 
     Minimises ||W' x_S - W x||^2 + ridge ||W' - W_S||^2 over the moments' data.
@@ -124,12 +129,13 @@ def refit_columns(weight: Tensor, moments: Tensor, kept: Tensor) -> Tensor:
         weight: ``(outputs, columns + 1)``, the bias last.
         moments: ``(columns + 1, columns + 1)``.
         kept: ``(kept,)`` indices of the columns that stay, without the constant, which always stays.
+        damping: see ``damping_for``.
 
     Returns:
         ``(outputs, kept + 1)``.
     """
     kept = torch.cat([kept, torch.tensor([len(moments) - 1])])
-    return solve(weight @ moments[:, kept], moments[kept][:, kept], weight[:, kept])
+    return solve(weight @ moments[:, kept], moments[kept][:, kept], weight[:, kept], damping)
 
 
 def solve(cross: Tensor, moments: Tensor, prior: Tensor, damping: float = DAMPING) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from coldpress.network import LAYER_TYPES, evaluating
+from coldpress.surgery.leastsquares import damping_for
 
 MOST_COLUMNS = 6000
 """Layers with more inputs than this get no second moments (their matrix would not fit)."""
@@ -27,6 +28,11 @@ class Moments:
     matrix: Tensor
     rows: int
 
+    @property
+    def damping(self) -> float:
+        """The ridge that least squares on these rows calls for."""
+        return damping_for(len(self.matrix), self.rows)
+
 
 def columns(module: nn.Module) -> int:
     """Number of unfolded inputs of a convolution or linear (of one group)."""
@@ -36,7 +42,7 @@ def columns(module: nn.Module) -> int:
 
 def wanted_rows(module: nn.Module) -> int:
     """How many rows (images x positions) are sampled for a layer."""
-    return min(max(8 * columns(module), 16_384), 65_536)
+    return min(max(4 * columns(module), 16_384), 65_536)
 
 
 def sample_positions(module: nn.Module, inputs: Tensor, images: int, generator: torch.Generator) -> Tensor:

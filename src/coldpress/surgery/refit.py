@@ -16,7 +16,7 @@ from coldpress.network import LAYER_TYPES, evaluating
 from coldpress.plan import LayerShape
 from coldpress.surgery.events import NORM_TYPES, Shortcut, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import Factorized, effective_weight, factor_weights, fill_factors
-from coldpress.surgery.leastsquares import DAMPING, solve
+from coldpress.surgery.leastsquares import damping_for, solve
 from coldpress.surgery.moments import MOST_COLUMNS, columns, input_rows, output_rows, sample_positions
 
 logger = logging.getLogger("coldpress.surgery")
@@ -32,7 +32,7 @@ def refit(
     skip: Sequence[str] = (),
     seed: int = 0,
     batch_size: int = 128,
-    damping: float = DAMPING,
+    damping: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Re-fit, in place, the weights of a compressed network to its teacher's activations.
@@ -46,7 +46,7 @@ def refit(
         skip: layers that stay as they are (those in silenced blocks).
         seed: decides which positions are looked at.
         batch_size: images a step in the teacher's pass.
-        damping: ridge toward the given weights.
+        damping: ridge toward the given weights; by default what the number of rows calls for.
         progress: called with (layers done, layers in all).
     """
     opaque = opaque_modules(teacher)
@@ -161,7 +161,7 @@ def _fit_layer(
     target: Tensor,
     positions: Tensor,
     factored: Mapping[str, LayerShape],
-    damping: float,
+    damping: float | None,
 ) -> None:
     module = student.get_submodule(name)
     # unfold with the original layer's geometry: a factorised layer still covers the same window
@@ -169,6 +169,8 @@ def _fit_layer(
     rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
     moments = (rows.T @ rows).double() / len(rows)
     cross = (target.T @ rows).double() / len(rows)
+    if damping is None:
+        damping = damping_for(rows.shape[1], len(rows))
     if not (torch.isfinite(moments).all() and torch.isfinite(cross).all()):
         logger.warning("activations at %r are not finite: it is not re-fitted", name)
         return
