@@ -1,0 +1,264 @@
+"""The commands, on a tiny model of the user's and the bundled data."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from coldpress.cli import app
+from coldpress.plan import Plan
+from coldpress.recipe import Recipe
+
+TINY = """
+import torch
+from torch import nn
+
+def net(num_classes=10):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, num_classes),
+    )
+
+def stopped():
+    raise KeyboardInterrupt
+
+def broken():
+    raise ValueError("inside the factory")
+"""
+QUICK = ["--units", "width", "--calibration", "16", "--random-plans", "3", "--refit-plans", "0", "--rounds", "0"]
+QUICK += ["--epochs", "0", "--solver", "greedy", "--data", "fashion-mini", "--budget", "macs=50%"]
+
+
+def coldpress(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def words(result: Result) -> str:
+    """The output without the frames and line breaks of the terminal."""
+    return re.sub(r"[\s│]+", " ", result.output)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("user") / "tiny.py"
+    path.write_text(TINY)
+    return f"{path}:net"
+
+
+@pytest.fixture(scope="module")
+def run(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    result = coldpress("compress", "--model", tiny, *QUICK, "--out", folder)
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+def test_help_needs_no_torch_and_every_command_shows_an_example() -> None:
+    check = "import sys, coldpress.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+    for command in ("demo", "inspect", "train", "compress", "evaluate", "report"):
+        result = coldpress(command, "--help")
+        assert result.exit_code == 0
+        assert f"Example: coldpress {command}" in words(result)
+
+
+def test_compress_writes_an_artifact_and_prints_what_it_says(run: tuple[Path, Result]) -> None:
+    folder, result = run
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["compressed"]["macs"] <= 0.5 * metrics["original"]["macs"]
+    assert str(folder / "report.html") in result.stdout
+    assert (folder / "report.html").is_file()
+    assert f"{100 * metrics['compressed']['accuracy']:.2f} %" in result.stdout
+    assert not folder.with_name("run.partial").exists()
+
+
+def test_a_recipe_equals_its_flags(run: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, _ = run
+    result = coldpress("compress", "--recipe", folder / "recipe.yaml", "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "again" / "plan.json").read_text() == (folder / "plan.json").read_text()
+    assert (tmp_path / "again" / "recipe.yaml").read_text() == (folder / "recipe.yaml").read_text()
+
+
+def test_a_flag_overrides_the_recipe(run: tuple[Path, Result], tmp_path: Path) -> None:
+    data = yaml.safe_load((run[0] / "recipe.yaml").read_text()) | {"data": "nothing-like-it"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(data))
+    common = ("compress", "--recipe", tmp_path / "recipe.yaml", "--out", tmp_path / "out")
+    assert "nothing-like-it" in words(coldpress(*common))
+    assert "fashion-nini" in words(coldpress(*common, "--data", "fashion-nini"))
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    run: tuple[Path, Result], tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = coldpress("compress", "--model", tiny, *QUICK, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.iterdir()) == []
+    plan = Plan.from_json((run[0] / "plan.json").read_text())
+    for unit, choice in plan.choices.items():
+        if choice != "keep":
+            assert re.search(rf"│ {unit.removesuffix(':width')} +│ width +│ {choice} +│", result.stdout)
+
+
+def test_a_killed_run_goes_on_with_the_same_plan(run: tuple[Path, Result], tiny: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "coldpress", "compress", "--model", tiny, *QUICK, "--out", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    kept = folder.with_name("run.partial") / "energy.safetensors"
+    while not kept.exists():
+        try:
+            raise AssertionError(f"ended with {process.wait(timeout=0.05)} before it could be killed")
+        except subprocess.TimeoutExpired:
+            continue
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not folder.exists()
+    result = coldpress(*command[3:])
+    assert result.exit_code == 0, result.output
+    assert (folder / "plan.json").read_text() == (run[0] / "plan.json").read_text()
+    steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert steps.count("energy") == 1
+
+
+def test_evaluate_gives_the_numbers_of_the_artifact_in_both_forms(run: tuple[Path, Result]) -> None:
+    folder, _ = run
+    stated = json.loads((folder / "metrics.json").read_text())["compressed"]["accuracy"]
+    for form in ("onnx", "torch"):
+        result = coldpress("evaluate", folder, "--form", form, "--json")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert found["accuracy"] == pytest.approx(stated, abs=1e-3)
+        assert found["accuracy_interval"][0] <= found["accuracy"] <= found["accuracy_interval"][1]
+        assert found["latency_ms"]["median"] > 0
+    file = coldpress("evaluate", folder / "model.onnx", "--data", "fashion-mini", "--split", "validation")
+    assert "validation, 1,000 samples" in words(file)
+
+
+def test_report_is_rendered_anew(run: tuple[Path, Result]) -> None:
+    page = run[0] / "report.html"
+    page.unlink()
+    result = coldpress("report", run[0])
+    assert result.stdout.strip() == str(page)
+    assert page.is_file()
+
+
+def test_inspect_lists_units_options_and_what_is_refused(tiny: str) -> None:
+    result = coldpress("inspect", "--model", tiny, "--input-shape", "1,28,28", "--options")
+    assert result.exit_code == 0, result.output
+    assert "its channels are the model's output" in words(result)
+    assert re.search(r"│ +│ +│ int8 +│", result.stdout)
+
+
+def test_inspect_measures_layers(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLDPRESS_CACHE", str(tmp_path))
+    result = coldpress("inspect", "--model", tiny, "--input-shape", "1,28,28", "--units", "bits", "--latency")
+    assert result.exit_code == 0, result.output
+    assert "the sum of its layers" in words(result)
+    assert len(list(tmp_path.glob("latency-*.json"))) == 1
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty dark and twenty bright images."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name, low in (("bright", 128), ("dark", 0)):
+        (folder / name).mkdir()
+        for i in range(20):
+            pixels = rng.integers(low, low + 128, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+NET = """
+from torch import nn
+
+def net(num_classes=2):
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(body, nn.Linear(8, num_classes))
+"""
+
+
+def test_train_writes_weights_that_evaluate_to_what_is_stated(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "colour.py").write_text(NET)
+    model, weights = f"{tmp_path / 'colour.py'}:net", tmp_path / "colour.safetensors"
+    named = ("--model", model, "--data", f"folder:{images}")
+    result = coldpress("train", *named, "--epochs", "2", "--batch-size", "8", "--precision", "fp32", "--out", weights)
+    assert result.exit_code == 0, result.output
+    about = json.loads((tmp_path / "colour.json").read_text())
+    assert about["settings"]["epochs"] == 2
+    assert not (tmp_path / "colour.safetensors.partial").exists()
+    found = json.loads(coldpress("evaluate", *named, "--weights", weights, "--json").stdout)
+    assert found["accuracy"] == about["accuracy"]["test"]["accuracy"]
+    again = coldpress("train", *named, "--out", weights)
+    assert again.exit_code == 2
+    assert "--overwrite" in words(again)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "cifar_resnet21", "--data", "fashion-mini"], "cifar_resnet20"),
+        (["--model", "cifar_resnet20", "--data", "fashion-mini"], "--weights"),
+        (["--model", "fashion_cnn", "--data", "fashion-maxi"], "fashion-mini"),
+        (["--model", "fashion_cnn"], "--data"),
+        (["--data", "fashion-mini"], "--model"),
+        (["--model", "fashion_cnn", "--data", "fashion-mini", "--weights", "no.pt"], "no weights file"),
+        (["--model", "fashion_cnn", "--data", "fashion-mini", "--budget", "speed=2"], "latency, size, macs"),
+        (["--model", "fashion_cnn", "--data", "fashion-mini", "--units", "width,hight"], "width, rank, bits, depth"),
+        (["--model", "fashion_cnn", "--data", "fashion-mini", "--ignore", "conv9"], "conv1"),
+        (["--recipe", "no.yaml"], "no.yaml"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str, tmp_path: Path) -> None:
+    budget = () if "--budget" in arguments else ("--budget", "macs=50%")
+    result = coldpress("compress", *arguments, *budget, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_asked_for_no_place_and_an_existing_place_are_told(tmp_path: Path) -> None:
+    named = ("compress", "--model", "fashion_cnn", "--data", "fashion-mini")
+    assert "--budget" in coldpress(*named, "--out", tmp_path / "x").stderr
+    assert "--out" in coldpress(*named, "--budget", "macs=50%").stderr
+    assert "--overwrite" in coldpress(*named, "--budget", "macs=50%", "--out", tmp_path).stderr
+
+
+def test_a_budget_out_of_reach_says_the_smallest(tiny: str, tmp_path: Path) -> None:
+    result = coldpress("compress", "--model", tiny, *QUICK[:-1], "macs=1%", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "the smallest" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(tiny: str, tmp_path: Path) -> None:
+    stopped = tiny.replace(":net", ":stopped")
+    result = coldpress("compress", "--model", stopped, *QUICK, "--out", tmp_path / "run")
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+
+
+def test_flags_are_the_fields_of_the_recipe() -> None:
+    import dataclasses
+
+    flags = words(coldpress("compress", "--help"))
+    named = {"ignored_layers": "ignore"}
+    known = {named.get(f.name, f.name) for f in dataclasses.fields(Recipe)} - {"temperature", "distil_weight"}
+    assert [name for name in sorted(known) if f"--{name.replace('_', '-')}" not in flags] == []
