@@ -1,0 +1,115 @@
+"""The main job, measured: a budget on latency or bytes, recovery, and a control that trains as long.
+
+    python benchmarks/deploy.py --model cifar_resnet18 --weights W --data-dir DIR \
+        --budget latency=10% --budget size=6% --epochs 5 --out benchmarks/results/resnet18.json
+
+The control is the original trained on for the same epochs by the same recipe (distilled from itself). Test data is
+looked at once a run, by ONNX Runtime, both sides interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import coldpress as cp
+from coldpress.evaluate import compare
+from coldpress.proof import versions
+from coldpress.recovery import Settings, distil
+from coldpress.runtime.devices import device
+
+KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
+
+
+def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """One seed: the compressed network, and the control."""
+    model = cp.zoo.model(args.model, weights=args.weights)
+    task = cp.Task(model, **cp.zoo.data(args.data, args.data_dir).arguments(), seed=seed, name=args.model)
+    budget = cp.Budget.parse(args.budget)
+    start = time.perf_counter()
+    units = tuple(args.units.split(","))
+    result = cp.compress(
+        task,
+        budget,
+        epochs=args.epochs,
+        lr=args.lr,
+        seed=seed,
+        units=units,
+        out=Path(args.runs) / f"{args.model}-{seed}",
+    )
+    row: dict[str, Any] = {"seed": seed, "seconds": time.perf_counter() - start}
+    row |= {name: result.metrics.get(name) for name in KEPT}
+    row["predicted_over_measured"] = _ratio(
+        result.metrics["predicted"]["latency_ms"], result.metrics["compressed"]["latency_ms"]["median"]
+    )
+    if args.epochs and not args.no_control:
+        control = copy.deepcopy(task.model)
+        recipe = cp.Recipe(epochs=args.epochs, lr=args.lr, seed=seed)
+        settings = Settings(epochs=recipe.epochs, lr=recipe.lr, batch_size=recipe.batch_size, seed=seed)
+        distil(control, task.model, task, settings, temperature=recipe.temperature, weight=recipe.distil_weight)
+        trained, small = task.evaluate(control, "test"), task.evaluate(result.model, "test")
+        against = compare(trained, small)
+        row["control"] = {
+            "accuracy": trained.accuracy,
+            "float_difference": against.difference,
+            "float_difference_interval": against.difference_interval,
+            "difference": row["compressed"]["accuracy"] - trained.accuracy,
+        }
+    return row
+
+
+def _ratio(a: float | None, b: float) -> float | None:
+    return None if a is None else a / b
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--data", default="cifar10-jpeg")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--budget", action="append", required=True)
+    parser.add_argument("--units", default="width,rank,bits,depth")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--no-control", action="store_true")
+    parser.add_argument("--runs", default="runs", help="folder for the artifacts")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    rows = []
+    for seed in args.seeds:
+        rows.append(one(args, seed))
+        facts = {"command": shlex.join(["python", *sys.argv]), "versions": versions(), "machine": device(1).summary()}
+        Path(args.out).write_text(json.dumps({**facts, "settings": vars(args), "rows": rows}, indent=1, default=str))
+        print(table(rows), flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line a seed, as Markdown."""
+    lines = [
+        "| seed | accuracy | compressed | control | latency ms | bytes | predicted / measured |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        before, after = row["original"], row["compressed"]
+        control = f"{100 * row['control']['accuracy']:.2f}" if "control" in row else ""
+        times = f"{before['latency_ms']['median']:.3f} to {after['latency_ms']['median']:.3f}"
+        times += f" ({after['latency_ms']['median'] / before['latency_ms']['median']:.1%})"
+        size = f"{after['file_bytes']} ({after['file_bytes'] / before['file_bytes']:.1%})"
+        ratio = row["predicted_over_measured"]
+        lines.append(
+            f"| {row['seed']} | {100 * before['accuracy']:.2f} | {100 * after['accuracy']:.2f} | {control} | {times} | "
+            f"{size} | {'' if ratio is None else f'{ratio:.2f}'} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
