@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -79,10 +80,11 @@ def demo(folder: Path, seed: int) -> None:
 
 def show_result(metrics: Mapping[str, Any], space: Space, plan: Plan, folder: Path | None) -> None:
     """The table before / after, and the lines that matter."""
+    refused = _refused(_details(folder).get("refused") or {})
     out.print()
     out.print(final_table(metrics))
     out.print(f"Plan: {describe_plan(space, plan)}")
-    for line in (_promise(metrics), _validation(metrics), _recovery(metrics), _refused(metrics)):
+    for line in (_promise(metrics), _validation(metrics), _reported(metrics), refused):
         if line:
             out.print(escape(line), soft_wrap=True)
     if folder is not None:
@@ -125,8 +127,7 @@ def show_preview(preview: Preview) -> None:
     out.print(_solved(solver), soft_wrap=True)
     if preview.spearman is not None:
         out.print(f"Rank correlation of predicted and measured loss over random plans: {preview.spearman:.3f}")
-    if preview.facts["refused"]:
-        out.print(_refused({"refused": preview.facts["refused"]}) + "; `coldpress inspect --latency` lists them")
+    out.print(escape(_refused(preview.facts["refused"])), soft_wrap=True)
 
 
 def _solved(solver: Mapping[str, Any]) -> str:
@@ -159,11 +160,23 @@ def _validation(metrics: Mapping[str, Any]) -> str:
     return line + " (before int8)"
 
 
-def _recovery(metrics: Mapping[str, Any]) -> str:
+def _reported(metrics: Mapping[str, Any]) -> str:
     split = (metrics.get("comparison") or {}).get("split")
     return f"Accuracies in the table are on {split} data" if split and split != "test" else ""
 
 
-def _refused(metrics: Mapping[str, Any]) -> str:
-    refused = metrics.get("refused") or {}
-    return f"{len(refused)} options were refused because they measure slower or cannot be done" if refused else ""
+def _refused(refused: Mapping[str, str]) -> str:
+    """How many options were refused, with an example."""
+    if not refused:
+        return ""
+    slower = {name: why for name, why in refused.items() if why.startswith("measures")}
+    name, why = next(iter((slower or refused).items()))
+    count = f"{len(refused)} refused" + (f", {len(slower)} of them because they measure slower" if slower else "")
+    return f"Options: {count} (such as {name}: {why})"
+
+
+def _details(folder: Path | None) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "details.json").read_text())) if folder is not None else {}
+    except (OSError, ValueError):
+        return {}
