@@ -20,11 +20,13 @@ class _Call:
     end: int
     output: Any
     version: int
+    wrote: bool
     calls: int = 1
 
     def usable(self) -> bool:
-        """Whether the output is a tensor that nothing wrote into after the module had returned it."""
-        return self.calls == 1 and isinstance(self.output, Tensor) and self.output._version == self.version
+        """Whether the output stands for the call: a tensor unwritten since, by a module that left its inputs alone."""
+        pure = self.calls == 1 and not self.wrote
+        return pure and isinstance(self.output, Tensor) and self.output._version == self.version
 
 
 class Suffix:
@@ -55,6 +57,7 @@ class Suffix:
         self._replaced: Mapping[str, Forward] = {}
         self._first = -1
         self._clock = 0
+        self._recording = self._writes = False
         self._wrapped: list[nn.Module] = []
 
     def __enter__(self) -> Suffix:
@@ -63,14 +66,24 @@ class Suffix:
                 module.forward = self._wrap(name, module.forward)  # type: ignore[method-assign]
                 self._wrapped.append(module)
         self._recording = True
-        with evaluating(self.model):
-            self.logits = first_tensor(self.model(*self.inputs))
+        given = [tensor.clone() for tensor in self.inputs]
+        versions = [tensor._version for tensor in given]
+        try:
+            with evaluating(self.model):
+                self.logits = first_tensor(self.model(*given))
+        except BaseException:
+            self._unwrap()
+            raise
         self._recording = False
+        self._writes = [tensor._version for tensor in given] != versions
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._unwrap()
+
+    def _unwrap(self) -> None:
         for module in self._wrapped:
             del module.forward
         self._wrapped.clear()
@@ -84,7 +97,8 @@ class Suffix:
         self._replaced, self._first = replaced, min(reached)
         try:
             with evaluating(self.model):
-                return first_tensor(self.model(*self.inputs))
+                given = [tensor.clone() for tensor in self.inputs] if self._writes else self.inputs
+                return first_tensor(self.model(*given))
         finally:
             self._replaced, self._first = {}, -1
 
@@ -96,12 +110,16 @@ class Suffix:
     def _wrap(self, name: str, forward: Forward) -> Forward:
         def record(*args: Any, **kwargs: Any) -> Any:
             start, self._clock = self._clock, self._clock + 1
+            read = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+            before = [value._version for value in read]
             output = forward(*args, **kwargs)
+            wrote = before != [value._version for value in read]
             end, self._clock = self._clock, self._clock + 1
             if name in self._calls:
                 self._calls[name].calls += 1
             else:
-                self._calls[name] = _Call(start, end, output, output._version if isinstance(output, Tensor) else 0)
+                version = output._version if isinstance(output, Tensor) else 0
+                self._calls[name] = _Call(start, end, output, version, wrote)
             return output
 
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -89,22 +89,26 @@ class Effects:
             shape = site.configured(options)
             assert shape is not None
             widths = tuple((self.space.units[u].name, options[u].channels or 0) for u in sources)
-            found[site.name] = self._forward(site, shape, widths)
+            out = site.output.unit if site.output and site.output.unit in changed else None
+            rows = (self.space.units[out].name, options[out].channels or 0) if out is not None else None
+            found[site.name] = self._forward(site, shape, widths, rows)
         return found
 
     def _forward(
-        self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...]
+        self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...], rows: tuple[str, int] | None
     ) -> Callable[[Tensor], Tensor]:
         module = self.model.get_submodule(site.name)
-        weight = self._weight(site, shape, widths)
+        weight = self._weight(site, shape, widths, rows)
         matrix, bias = weight[:, :-1].reshape(module.get_parameter("weight").shape), weight[:, -1]
         if shape.bits == 8:
             matrix = round_weight(matrix)
         return _layer(module, matrix, bias, shape.bits == 8)
 
-    def _weight(self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...]) -> Tensor:
+    def _weight(
+        self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...], rows: tuple[str, int] | None
+    ) -> Tensor:
         factored = shape.method != "dense" and shape.factors_pay
-        key = (site.name, widths, (shape.method, shape.rank) if factored else None)
+        key = (site.name, widths, (shape.method, shape.rank, rows) if factored else None)
         if key in self._weights:
             return self._weights[key]
         module = self.model.get_submodule(site.name)
@@ -120,7 +124,10 @@ class Effects:
         if factored:
             inner = torch.cat([kept, torch.tensor([weight.shape[1] - 1])])
             matrix = known.matrix[inner][:, inner] if known else None
-            part = effective_weight(factor_weights(part, matrix, shape.kernel, shape.method, shape.rank), shape.method)
+            # rows that go are no concern of the factors
+            live = self._kept_rows(site.name, len(weight), rows)
+            factors = factor_weights(part[live], matrix, shape.kernel, shape.method, shape.rank)
+            part = torch.zeros_like(part).index_copy(0, live, effective_weight(factors, shape.method))
         result = torch.zeros(weight.shape, dtype=module.get_parameter("weight").dtype)
         result[:, kept], result[:, -1] = part[:, :-1].to(result.dtype), part[:, -1].to(result.dtype)
         size = result.numel() * result.element_size()
@@ -128,6 +135,14 @@ class Effects:
             self._weights[key] = result
             self._held += size
         return result
+
+    def _kept_rows(self, name: str, count: int, rows: tuple[str, int] | None) -> Tensor:
+        if rows is None:
+            return torch.arange(count)
+        unit, channels = rows
+        gone = np.array(self.order(unit)[:-channels], dtype=np.int64)
+        lost = [m.index[gone].ravel() for m in self.space.groups[unit].of_role("out") if m.module == name]
+        return torch.from_numpy(np.setdiff1d(np.arange(count), np.concatenate(lost)))
 
     def _kept_columns(self, name: str, module: nn.Module, widths: Iterable[tuple[str, int]]) -> Tensor:
         lost: list[np.ndarray[Any, np.dtype[np.int64]]] = []
@@ -147,7 +162,7 @@ def _unfolded(module: nn.Module, index: np.ndarray[Any, np.dtype[np.int64]]) -> 
 
 
 def _identity(tensor: Tensor) -> Tensor:
-    return tensor
+    return tensor.clone()  # what follows may work in place, and the input belongs to others
 
 
 def _layer(module: nn.Module, weight: Tensor, bias: Tensor, rounded: bool) -> Callable[[Tensor], Tensor]:
