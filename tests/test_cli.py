@@ -260,5 +260,5 @@ def test_flags_are_the_fields_of_the_recipe() -> None:
 
     flags = words(coldpress("compress", "--help"))
     named = {"ignored_layers": "ignore"}
-    known = {named.get(f.name, f.name) for f in dataclasses.fields(Recipe)} - {"temperature", "distil_weight"}
+    known = {named.get(f.name, f.name) for f in dataclasses.fields(Recipe)}
     assert [name for name in sorted(known) if f"--{name.replace('_', '-')}" not in flags] == []

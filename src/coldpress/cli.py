@@ -5,13 +5,15 @@ Nothing here imports torch, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from coldpress.commands import options
 from coldpress.commands.terminal import Guarded, start_logging
-from coldpress.recipe import ENERGIES, KINDS, Recipe
+from coldpress.recipe import KINDS, Recipe
 
 app = typer.Typer(
     name="coldpress",
@@ -22,30 +24,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="cifar_resnet20/32/44/56, cifar_resnet18, fashion_cnn, torchvision:NAME, timm:NAME, "
-        "package.module:factory or file.py:factory"
-    ),
-]
-Weights = Annotated[
-    str | None, typer.Option(help=".th, .pt, .pth or .safetensors file; 'pretrained' or 'random' where meant")
-]
-Data = Annotated[
-    str | None, typer.Option(help="fashion-mini (bundled), fashion-mnist, cifar10, cifar10-jpeg, folder:PATH")
-]
-DataDir = Annotated[str | None, typer.Option(help="where the data's files are; else the environment's COLDPRESS_DATA")]
-Classes = Annotated[int | None, typer.Option(help="outputs of the model; the data's classes by default")]
-Ignore = Annotated[list[str] | None, typer.Option(help="a module that stays as it is; may be repeated")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace --out where it exists")]
-Seed = Annotated[int, typer.Option(help="of everything random")]
-
-
-def _says(field: str, words: str) -> str:
-    """Help with the recipe's default."""
-    return f"{words} [dim]\\[default: {getattr(Recipe, field)}][/dim]"
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -81,7 +59,7 @@ def main(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder of the result")] = Path("coldpress-demo"),
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """Compress the model that comes along to a fifth of its latency, in a few minutes.
 
@@ -94,49 +72,37 @@ def demo(
 
 @app.command()
 def compress(
-    model: Model = None,
-    weights: Weights = None,
-    data: Data = None,
-    data_dir: DataDir = None,
-    num_classes: Classes = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(help="latency=25%, latency=3ms, size=2MB, macs=47% ...; percentages of the original; repeatable"),
-    ] = None,
-    max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="points that may be lost on validation data; alone, the least --objective")
-    ] = None,
-    objective: Annotated[str | None, typer.Option(help=_says("objective", "latency, size or macs"))] = None,
-    solver: Annotated[
-        str | None, typer.Option(help=_says("solver", "auto, exact, anneal, relaxation, greedy, random"))
-    ] = None,
-    energy: Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))] = None,
-    units: Annotated[
-        str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help=_says("epochs", "of distillation; 0 trains nothing"))] = None,
-    lr: Annotated[float | None, typer.Option(help=_says("lr", "highest learning rate"))] = None,
-    optimizer: Annotated[str | None, typer.Option(help=_says("optimizer", "sgd or adamw"))] = None,
-    batch_size: Annotated[int | None, typer.Option(help=_says("batch_size", "samples a training step"))] = None,
-    calibration: Annotated[int | None, typer.Option(help=_says("calibration", "samples for the energy"))] = None,
-    random_plans: Annotated[int | None, typer.Option(help=_says("random_plans", "plans that test the energy"))] = None,
-    refit_plans: Annotated[
-        int | None, typer.Option(help=_says("refit_plans", "of them also measured re-fitted"))
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(help=_says("rounds", "re-linearisations around the plan"))] = None,
-    time_limit: Annotated[float | None, typer.Option(help=_says("time_limit", "seconds for the solver"))] = None,
-    threads: Annotated[int | None, typer.Option(help=_says("threads", "at which latency is measured"))] = None,
-    batch: Annotated[
-        int | None, typer.Option(help=_says("batch", "samples a run at which latency is measured"))
-    ] = None,
-    measure_seconds: Annotated[
-        float | None, typer.Option(help=_says("measure_seconds", "how long layers may be measured"))
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help=_says("seed", "of everything random"))] = None,
-    ignore: Ignore = None,
-    recipe: Annotated[Path | None, typer.Option(help="YAML file of these settings; flags override it")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the result")] = None,
-    overwrite: Overwrite = False,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    num_classes: options.Classes = None,
+    budget: options.Budget = None,
+    max_accuracy_drop: options.Drop = None,
+    objective: options.Objective = None,
+    solver: options.Solver = None,
+    energy: options.Energy = None,
+    units: options.Units = None,
+    epochs: options.Epochs = None,
+    lr: options.Rate = None,
+    optimizer: options.Optimizer = None,
+    batch_size: options.StepSize = None,
+    temperature: options.Temperature = None,
+    distil_weight: options.DistilWeight = None,
+    calibration: options.Calibration = None,
+    refit_images: options.RefitImages = None,
+    random_plans: options.RandomPlans = None,
+    refit_plans: options.RefitPlans = None,
+    rounds: options.Rounds = None,
+    time_limit: options.TimeLimit = None,
+    threads: options.Threads = None,
+    batch: options.Batch = None,
+    measure_seconds: options.MeasureSeconds = None,
+    seed: options.GivenSeed = None,
+    ignore: options.Ignore = None,
+    recipe: options.RecipeFile = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="plan and predict only; nothing is written")] = False,
 ) -> None:
     """Make a trained model smaller and faster within a budget, recover its accuracy, and prove the result.
@@ -148,56 +114,32 @@ def compress(
 
     Again with the same settings: [bold]coldpress compress --recipe run/recipe.yaml --out run2[/bold]
     """
+    flags: dict[str, Any] = dict(locals())  # those of a recipe's names are its fields
     from coldpress.commands import compress as command
 
-    given: dict[str, Any] = {
-        "model": model,
-        "weights": weights,
-        "data": data,
-        "data_dir": data_dir,
-        "num_classes": num_classes,
-        "budget": tuple(budget) if budget else None,
-        "max_accuracy_drop": max_accuracy_drop,
-        "objective": objective,
-        "solver": solver,
-        "energy": energy,
-        "units": _names(units),
-        "epochs": epochs,
-        "lr": lr,
-        "optimizer": optimizer,
-        "batch_size": batch_size,
-        "calibration": calibration,
-        "random_plans": random_plans,
-        "refit_plans": refit_plans,
-        "rounds": rounds,
-        "time_limit": time_limit,
-        "threads": threads,
-        "batch": batch,
-        "measure_seconds": measure_seconds,
-        "seed": seed,
-        "ignored_layers": tuple(ignore) if ignore else None,
-    }
+    flags |= {"budget": budget or None, "units": _names(units), "ignored_layers": ignore or None}
+    settings = {field.name for field in fields(Recipe)}
     asked = Recipe.read(recipe) if recipe is not None else Recipe()
-    asked = asked.changed({name: value for name, value in given.items() if value is not None})
+    asked = asked.changed({name: value for name, value in flags.items() if name in settings and value is not None})
     command.run(asked, out, overwrite, dry_run)
 
 
 @app.command()
 def inspect(
-    model: Model = None,
-    weights: Weights = None,
-    data: Data = None,
-    data_dir: DataDir = None,
-    num_classes: Classes = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    num_classes: options.Classes = None,
     input_shape: Annotated[
         str | None, typer.Option(help="of one sample, 3,224,224 say; where no data is given and the name says nothing")
     ] = None,
     units: Annotated[str, typer.Option(help="kinds to look for")] = ",".join(KINDS),
     latency: Annotated[bool, typer.Option("--latency", help="measure the layers too (minutes the first time)")] = False,
-    options: Annotated[bool, typer.Option("--options", help="one line for every option")] = False,
-    threads: Annotated[int, typer.Option(help="at which latency is measured")] = 1,
-    batch: Annotated[int, typer.Option(help="samples a run at which latency is measured")] = 1,
-    ignore: Ignore = None,
+    every: Annotated[bool, typer.Option("--options", help="one line for every option")] = False,
+    threads: options.Threads = None,
+    batch: options.Batch = None,
+    ignore: options.Ignore = None,
 ) -> None:
     """Print what can be decided in a model: units, options, costs, and what is refused and why.
 
@@ -212,20 +154,20 @@ def inspect(
         data_dir=data_dir,
         num_classes=num_classes,
         units=_names(units) or (),
-        threads=threads,
-        batch=batch,
+        threads=threads or Recipe.threads,
+        batch=batch or Recipe.batch,
         ignored_layers=tuple(ignore or ()),
     )
-    command.run(recipe, _numbers(input_shape), latency, options)
+    command.run(recipe, _numbers(input_shape), latency, every)
 
 
 @app.command()
 def train(
-    model: Model = None,
+    model: options.Model = None,
     weights: Annotated[str | None, typer.Option(help="where to start from; random where none")] = None,
-    data: Data = None,
-    data_dir: DataDir = None,
-    num_classes: Classes = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    num_classes: options.Classes = None,
     epochs: Annotated[int, typer.Option(help="passes over the training data")] = 20,
     lr: Annotated[float, typer.Option(help="highest learning rate of the cycle")] = 0.1,
     optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
@@ -234,9 +176,9 @@ def train(
     label_smoothing: Annotated[float, typer.Option(help="in [0, 1)")] = 0.0,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16")] = "auto",
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
-    seed: Seed = 0,
+    seed: options.Seed = 0,
     out: Annotated[Path | None, typer.Option(help="FILE.safetensors; FILE.json is written beside it")] = None,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Train a named model, so that there is something to compress; the best epoch is chosen on validation data.
 
@@ -270,14 +212,14 @@ def evaluate(
         Path | None, typer.Argument(help="an artifact's folder or an ONNX file; none with --model")
     ] = None,
     form: Annotated[str | None, typer.Option(help="onnx (what is deployed) or torch (the float network)")] = None,
-    model: Model = None,
-    weights: Weights = None,
-    data: Data = None,
-    data_dir: DataDir = None,
-    num_classes: Classes = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    num_classes: options.Classes = None,
     split: Annotated[str, typer.Option(help="test, validation or train")] = "test",
-    threads: Annotated[int | None, typer.Option(help="at which latency is measured")] = None,
-    batch: Annotated[int | None, typer.Option(help="samples a run at which latency is measured")] = None,
+    threads: options.Threads = None,
+    batch: options.Batch = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Print accuracy with its interval, loss and latency of an artifact, an ONNX file or a named model.

@@ -1,0 +1,65 @@
+"""The options of the commands, each said once: name, type and help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coldpress.recipe import ENERGIES, KINDS, Recipe
+
+
+def _says(field: str, words: str) -> str:
+    """Help with the recipe's default."""
+    return f"{words} [dim]\\[default: {getattr(Recipe, field)}][/dim]"
+
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="cifar_resnet20/32/44/56, cifar_resnet18, fashion_cnn, torchvision:NAME, timm:NAME, "
+        "package.module:factory or file.py:factory"
+    ),
+]
+Weights = Annotated[
+    str | None, typer.Option(help=".th, .pt, .pth or .safetensors file; 'pretrained' or 'random' where meant")
+]
+Data = Annotated[
+    str | None, typer.Option(help="fashion-mini (bundled), fashion-mnist, cifar10, cifar10-jpeg, folder:PATH")
+]
+DataDir = Annotated[str | None, typer.Option(help="where the data's files are; else the environment's COLDPRESS_DATA")]
+Classes = Annotated[int | None, typer.Option(help="outputs of the model; the data's classes by default")]
+Ignore = Annotated[list[str] | None, typer.Option(help="a module that stays as it is; may be repeated")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace --out where it exists")]
+Seed = Annotated[int, typer.Option(help="of everything random")]
+
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(help="latency=25%, latency=3ms, size=2MB, macs=47% ...; percentages of the original; repeatable"),
+]
+Drop = Annotated[
+    float | None, typer.Option(help="points that may be lost on validation data; alone, the least --objective")
+]
+Objective = Annotated[str | None, typer.Option(help=_says("objective", "latency, size or macs"))]
+Solver = Annotated[str | None, typer.Option(help=_says("solver", "auto, exact, anneal, relaxation, greedy, random"))]
+Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
+Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]
+Epochs = Annotated[int | None, typer.Option(help=_says("epochs", "of distillation; 0 trains nothing"))]
+Rate = Annotated[float | None, typer.Option(help=_says("lr", "highest learning rate"))]
+Optimizer = Annotated[str | None, typer.Option(help=_says("optimizer", "sgd or adamw"))]
+StepSize = Annotated[int | None, typer.Option(help=_says("batch_size", "samples a training step"))]
+Temperature = Annotated[float | None, typer.Option(help=_says("temperature", "of the distillation"))]
+DistilWeight = Annotated[float | None, typer.Option(help=_says("distil_weight", "of the original against the labels"))]
+Calibration = Annotated[int | None, typer.Option(help=_says("calibration", "samples for the energy"))]
+RefitImages = Annotated[int | None, typer.Option(help=_says("refit_images", "samples for the re-fit"))]
+RandomPlans = Annotated[int | None, typer.Option(help=_says("random_plans", "plans that test the energy"))]
+RefitPlans = Annotated[int | None, typer.Option(help=_says("refit_plans", "of them also measured re-fitted"))]
+Rounds = Annotated[int | None, typer.Option(help=_says("rounds", "re-linearisations around the plan"))]
+TimeLimit = Annotated[float | None, typer.Option(help=_says("time_limit", "seconds for the solver"))]
+Threads = Annotated[int | None, typer.Option(help=_says("threads", "at which latency is measured"))]
+Batch = Annotated[int | None, typer.Option(help=_says("batch", "samples a run at which latency is measured"))]
+MeasureSeconds = Annotated[float | None, typer.Option(help=_says("measure_seconds", "how long layers may be measured"))]
+GivenSeed = Annotated[int | None, typer.Option(help=_says("seed", "of everything random"))]
+RecipeFile = Annotated[Path | None, typer.Option(help="YAML file of these settings; flags override it")]
+Out = Annotated[Path | None, typer.Option(help="folder of the result")]
