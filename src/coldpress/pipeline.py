@@ -19,12 +19,13 @@ from coldpress.artifact import check_output, put_in_place
 from coldpress.budget import Budget
 from coldpress.energy.correlation import Correlation
 from coldpress.energy.curvature import Sensitivities
-from coldpress.errors import BudgetError
+from coldpress.errors import BudgetError, TaskError
 from coldpress.plan import Plan, Space
 from coldpress.planning import Planned, Progress, absolute, check_reachable, find_plan, pareto
 from coldpress.pricing import Prices, layer_rows
 from coldpress.recipe import Recipe
 from coldpress.report import render
+from coldpress.solvers import SOLVERS
 from coldpress.space import find_space
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments
@@ -139,6 +140,10 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
         given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
     if not given.budget and given.max_accuracy_drop is None:
         raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both")
+    # What only a late step would refuse is refused before time is spent.
+    steps.training_settings(given)
+    if given.solver not in SOLVERS:
+        raise TaskError(f"solver is {given.solver!r}; allowed: {', '.join(SOLVERS)}")
     return given
 
 

@@ -236,6 +236,17 @@ def rebuilt(task: Task, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
     return student.eval()
 
 
+def training_settings(recipe: Recipe) -> Settings:
+    """How the student is trained. Raises TaskError when a value is out of its range."""
+    return Settings(
+        epochs=recipe.epochs,
+        optimizer=recipe.optimizer,
+        lr=recipe.lr,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+    )
+
+
 def recovered(
     task: Task, student: nn.Module, plan: Plan, recipe: Recipe, work: Workspace, tell: Progress | None
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -244,13 +255,7 @@ def recovered(
         if recipe.epochs:
             logger.warning("no train data: there is no fine-tuning")
         return student, []
-    settings = Settings(
-        epochs=recipe.epochs,
-        optimizer=recipe.optimizer,
-        lr=recipe.lr,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-    )
+    settings = training_settings(recipe)
     curve: list[dict[str, Any]] = []
 
     def compute() -> dict[str, Tensor]:

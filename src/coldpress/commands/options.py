@@ -42,7 +42,9 @@ Drop = Annotated[
     float | None, typer.Option(help="points that may be lost on validation data; alone, the least --objective")
 ]
 Objective = Annotated[str | None, typer.Option(help=_says("objective", "latency, size or macs"))]
-Solver = Annotated[str | None, typer.Option(help=_says("solver", "auto, exact, anneal, relaxation, greedy, random"))]
+Solver = Annotated[
+    str | None, typer.Option(help=_says("solver", "auto, exact, anneal, milp, relaxation, greedy, random"))
+]
 Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
 Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]
 Epochs = Annotated[int | None, typer.Option(help=_says("epochs", "of distillation; 0 trains nothing"))]
