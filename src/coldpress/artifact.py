@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import os
+import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -27,14 +29,23 @@ logger = logging.getLogger("coldpress.artifact")
 
 FILES = ("plan.json", "recipe.yaml", "model.safetensors", "model.fp32.onnx", "model.onnx", "metrics.json", "log.jsonl")
 PROGRAM = "model.pt2"
+PROGRAM_FILES = re.compile(
+    r"archive_format|archive_version|byteorder|(\.data/)?version|\.data/serialization_id|models/model\.json"
+    r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
+    r"|data/sample_inputs/model\.pt"
+)
 
 
 def check_output(folder: Path, overwrite: bool) -> None:
     """Raise ArtifactError when an artifact cannot be put at ``folder``: it exists, or its parent cannot be written."""
+    if folder.name in ("", ".."):
+        raise ArtifactError(f"--out {str(folder)!r} names no folder of its own; give a new folder, such as run")
     if folder.exists() and not overwrite:
         raise ArtifactError(f"{folder} exists; choose another --out, or give --overwrite to replace it")
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder} is a file; an artifact is a folder: choose another --out")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "plan.json").is_file():
+        raise ArtifactError(f"{folder} is not an artifact, so it is not replaced; choose another --out")
     parent = folder.absolute().parent
     with explained(parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +85,11 @@ def put_in_place(built: Path, folder: Path) -> None:
         if folder.exists():
             old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
             folder.rename(old)
-            built.rename(folder)
+            try:
+                built.rename(folder)
+            except OSError:
+                old.rename(folder)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             built.rename(folder)
@@ -146,23 +161,46 @@ def _load_program(folder: Path) -> nn.Module:
             f"{folder} holds no {PROGRAM} (this model cannot be exported as a program): give load() a model_factory"
         )
     _check_program(path)
-    return torch.export.load(path).module()
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:  # torch.export has no common base class for what it cannot read
+        raise ArtifactError(f"{path} cannot be read ({error}): give load() a model_factory") from error
 
 
 def _check_program(path: Path) -> None:
-    """Raise ArtifactError unless a program can be read without unpickling anything but plain tensors."""
+    """Raise ArtifactError unless a program can be read without unpickling anything but plain tensors.
+
+    Only the files that ``save_model`` writes are let through: torch.export unpickles others (older formats, custom
+    objects) without restriction, and runs compiled code that it finds beside them.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(".json") and b'"use_pickle": true' in archive.read(name):
+            names = archive.namelist()
+            if len(set(names)) != len(names) or len({name.partition("/")[0] for name in names}) != 1:
+                raise ArtifactError(f"{path} is damaged: its files are not those of one program")
+            for name in names:
+                inner = name.partition("/")[2]
+                if not PROGRAM_FILES.fullmatch(inner):
+                    raise ArtifactError(f"{path} holds pickled objects or code ({name}); coldpress never unpickles")
+                if inner.endswith("_config.json") and _pickles(json.loads(archive.read(name))):
                     raise ArtifactError(f"{path} holds pickled tensors; coldpress never unpickles")
-                if "/constants/" in name and not name.endswith(".json") and "tensor_" not in name:
-                    raise ArtifactError(f"{path} holds pickled objects ({name}); coldpress never unpickles")
-                if "sample_inputs" in name:
+                if inner.endswith(".pt"):
                     torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise ArtifactError(f"{path} is damaged: {damaged}")
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
-    except Exception as error:
-        if isinstance(error, ArtifactError):
-            raise
+    except pickle.UnpicklingError as error:
         raise ArtifactError(f"{path} holds pickled objects; coldpress never unpickles: {error}") from error
+
+
+def _pickles(config: Any) -> bool:
+    """Whether some entry of a payload's description asks for unpickling, or names a file that is no plain tensor's."""
+    entries = config["config"].values() if isinstance(config, dict) and isinstance(config.get("config"), dict) else [{}]
+    return any(
+        not isinstance(entry, dict)
+        or entry.get("use_pickle") is not False
+        or not re.fullmatch(r"(weight|tensor)_\d+", str(entry.get("path_name")))
+        for entry in entries
+    )

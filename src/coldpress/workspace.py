@@ -29,13 +29,15 @@ class Workspace:
         key: names what the steps depend on; steps of another key are thrown away.
 
     Raises:
-        ArtifactError: if the folder cannot be written.
+        ArtifactError: if the folder cannot be written, or holds something else than a run.
     """
 
     def __init__(self, out: Path, key: str) -> None:
         self.folder = out.with_name(out.name + ".partial")
         with explained(self.folder):
             known = self._key()
+            if known == "" and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+                raise ArtifactError(f"{self.folder} holds no coldpress run: move it away, or choose another --out")
             if known is not None and known != key:
                 logger.warning("%s belongs to another run (other settings, model or data): starting anew", self.folder)
                 shutil.rmtree(self.folder)
