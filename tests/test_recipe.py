@@ -1,0 +1,90 @@
+"""A recipe is the same as flags, as YAML and as an object; what it does not know it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldpress.errors import ColdpressError, TaskError
+from coldpress.recipe import ENERGIES, KINDS, Recipe
+
+texts = st.none() | st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+recipes = st.builds(
+    Recipe,
+    model=texts,
+    data_dir=texts,
+    budget=st.sampled_from([(), ("macs=47%",), ("latency=25%", "size=2MB")]),
+    max_accuracy_drop=st.none() | st.floats(0, 50),
+    objective=st.sampled_from(["latency", "size", "macs"]),
+    energy=st.sampled_from(ENERGIES),
+    units=st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
+    epochs=st.integers(0, 20),
+    lr=st.floats(1e-8, 10),
+    time_limit=st.floats(1e-3, 1e4),
+    seed=st.integers(0, 2**31),
+    ignored_layers=st.lists(st.text("abc.01", min_size=1), max_size=3),
+)
+
+
+@given(recipe=recipes)
+@settings(max_examples=60, deadline=None)
+def test_yaml_is_read_back_as_it_was(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    again = Recipe.read(path)
+    assert again == recipe
+    assert again.key() == recipe.key()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "no 'epoch'; it has: .*epochs"),
+        ({"units": ["width", "depht"]}, "width, rank, bits, depth"),
+        ({"units": []}, "units"),
+        ({"energy": "fisher2"}, "curvature or separable"),
+        ({"objective": "speed"}, "latency, size or macs"),
+        ({"epochs": -1}, "0 or more"),
+        ({"epochs": "many"}, "epochs|recipe cannot be used"),
+        ({"calibration": 1}, "8 or more"),
+        ({"max_accuracy_drop": -0.5}, "0 points or more"),
+        ({"time_limit": 0}, "above 0"),
+        ({"threads": 0}, "1 or more"),
+        ({"budget": ["latncy=25%"]}, "latncy"),
+        ({"budget": None}, "recipe cannot be used"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ColdpressError, match=message):
+        Recipe().changed(values)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "", "just words", "a: [1", "1: 2\n"])
+def test_files_that_are_no_recipes_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(TaskError):
+        Recipe.read(path)
+    with pytest.raises(TaskError, match="cannot read"):
+        Recipe.read(tmp_path / "nowhere.yaml")
+
+
+def test_a_single_text_is_a_list_of_one() -> None:
+    assert Recipe(budget="macs=50%", units="width").changed({}) == Recipe(budget=("macs=50%",), units=("width",))
+
+
+def test_bits_are_decided_only_where_size_or_latency_count() -> None:
+    assert "bits" not in Recipe(budget=("macs=50%",)).kinds()
+    assert "bits" in Recipe(budget=("macs=50%", "size=40%")).kinds()
+    assert "bits" in Recipe(max_accuracy_drop=1.0).kinds()
+    assert "bits" not in Recipe(max_accuracy_drop=1.0, objective="macs").kinds()
+    assert Recipe(budget=("size=40%",), units=("width",)).kinds() == ("width",)
+
+
+def test_any_change_starts_another_run() -> None:
+    keys = {recipe.key() for recipe in (Recipe(), Recipe(seed=1), Recipe(budget=("macs=50%",)), Recipe(epochs=4))}
+    assert len(keys) == 4
