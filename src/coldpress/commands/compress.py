@@ -30,6 +30,7 @@ DEMO: dict[str, Any] = {
     "budget": ("latency=20%",),
     "epochs": 2,
     "calibration": 256,
+    "refit_images": 512,
     "random_plans": 12,
     "refit_plans": 2,
     "measure_seconds": 40.0,

@@ -86,14 +86,24 @@ def progress_bars() -> Iterator[Tell]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=err) as bars:
-        known: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=err)
+    known: dict[str, TaskID] = {}
+    current: list[TaskID] = []
 
-        def tell(step: str, done: int, total: int, note: str = "") -> None:
-            if step not in known:
-                known[step] = bars.add_task(step, total=total, note=note)
-            elif done < bars.tasks[known[step]].completed:  # a step that comes again, as bisection's do
-                bars.reset(known[step], total=total)
-            bars.update(known[step], completed=done, total=total, note=note)
+    def tell(step: str, done: int, total: int, note: str = "") -> None:
+        if not known:
+            bars.start()  # not before: a mistake that is found at once leaves no empty bars
+        if step not in known:
+            known[step] = bars.add_task(step, total=total, note=note)
+        task = known[step]
+        if current and current[-1] != task:
+            bars.stop_task(current.pop())  # a step that a limit ended has no time left
+        if done < bars.tasks[task].completed:  # a step that comes again, as bisection's do
+            bars.reset(task, total=total)
+        current[:] = [task]
+        bars.update(task, completed=done, total=total, note=note)
 
+    try:
         yield tell
+    finally:
+        bars.stop()
