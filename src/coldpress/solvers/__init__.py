@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from coldpress.errors import ColdpressError
 from coldpress.problem import Problem
-from coldpress.solvers import anneal, auto, exact, greedy, random, relaxation
+from coldpress.solvers import anneal, auto, exact, greedy, milp, random, relaxation
 from coldpress.solvers._answer import Answer, relative_gap
 
 __all__ = ["SOLVERS", "Answer", "relative_gap", "solve"]
@@ -20,6 +20,7 @@ SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "auto": auto.solve,
     "exact": exact.solve,
     "greedy": greedy.solve,
+    "milp": milp.solve,
     "random": random.solve,
     "relaxation": relaxation.solve,
 }

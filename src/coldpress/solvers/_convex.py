@@ -115,9 +115,9 @@ def shift(energy: Convex, spread: list[Floats], sweeps: int = 8) -> Convex:
         moves = trial
     shifted = energy.moved(moves)
     lowest = float(np.linalg.eigvalsh(shifted.quadratic)[0])
-    # The ridge, and rounding in the updates, are paid back exactly.
+    # The ridge, and rounding in the updates, are paid back exactly; what convexity is left over is moved too.
     pay = lowest - 1e-12 * scale
-    return shifted.moved([pay * np.eye(b.stop - b.start) for b in blocks]) if pay < 0 else shifted
+    return shifted.moved([pay * np.eye(b.stop - b.start) for b in blocks])
 
 
 def _inverse(lifted: Floats, blocks: list[slice], moves: list[Floats]) -> Floats | None:

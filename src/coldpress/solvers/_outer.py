@@ -31,12 +31,13 @@ class _Rows(NamedTuple):
 
 
 class Linear(NamedTuple):
-    """A solution without integrality: its value in energy, ``y``, its t, and the options' reduced costs."""
+    """A solution without integrality: value in energy, ``y``, its t, reduced costs; tight: no more tangents needed."""
 
     bound: float
     y: Floats
     held: Floats
     reduced: Floats
+    tight: bool = True
 
 
 class Outer:
@@ -68,7 +69,8 @@ class Outer:
         self._places = np.concatenate([np.arange(a + 1, b) for a, b in zip(self.offsets, self.offsets[1:])])
         values, vectors = np.linalg.eigh(energy.quadratic / scale)
         values, vectors = values[::-1], vectors[:, ::-1]
-        strong = values > 1e-9 * max(float(values.max(initial=0.0)), 1e-300)
+        # Leaving out what is not even a millionth of the scale keeps the bound valid, and the programme small.
+        strong = values > 1e-6 / max(len(sizes), 1)
         count = min(int(strong.sum()), directions)
         self._squares = vectors[:, :count] * np.sqrt(np.maximum(values[:count], 0.0))
         rest = np.where(strong, values, 0.0)[count:]
@@ -107,6 +109,14 @@ class Outer:
     def entries(self) -> int:
         """Number of variables that stand for joint configurations."""
         return self._w - int(self.offsets[-1])
+
+    def options(self, y: Floats) -> Floats:
+        """All options' x, shape ``(options,)``, of ``y``."""
+        x = np.zeros(int(self.offsets[-1]))
+        x[self._places] = y
+        taken = np.add.reduceat(x, self.offsets[:-1])
+        x[self.offsets[:-1]] = np.maximum(1.0 - taken, 0.0)
+        return x
 
     def _objective(self) -> Floats:
         objective = np.zeros(self.width)
@@ -205,7 +215,8 @@ class Outer:
         Returns:
             The bound, in energy (+inf: nothing is allowed), and the ``y`` of all plans met, best last.
         """
-        highs, found = self._highs, []  # type: ignore[var-annotated]
+        highs = self._highs
+        found: list[Floats] = []
         deadline = time.perf_counter() + seconds
 
         def keep(event: Any) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from coldpress.problem import Cost, Energy, Factor, Problem
+from coldpress.solvers._answer import Progress
 from coldpress.solvers._state import Floats, Ints
 
 
@@ -16,15 +17,23 @@ class Part(NamedTuple):
     Attributes:
         problem: all units, fewer options each; the limits in absolute numbers.
         options: per unit, the index that each option has in the whole problem, ascending.
+        counts: number of options of each unit in the whole problem.
     """
 
     problem: Problem
     options: list[Ints]
+    counts: tuple[int, ...]
+
+    @property
+    def places(self) -> Ints:
+        """Where the part's options lie among those of the whole problem, shape ``(options,)``."""
+        first = np.concatenate([[0], np.cumsum(self.counts)])[:-1]
+        return np.concatenate([start + options for start, options in zip(first, self.options)]).astype(np.int64)
 
     @classmethod
     def all_of(cls, problem: Problem) -> Part:
         """Nothing left out."""
-        return cls(problem, [np.arange(size) for size in problem.sizes])
+        return cls(problem, [np.arange(size) for size in problem.sizes], problem.sizes)
 
     def whole(self, choice: Ints) -> Ints:
         """A choice of the part as one of the whole problem."""
@@ -51,4 +60,19 @@ class Part(NamedTuple):
             for name, cost in problem.costs.items()
         }
         smaller = Problem.from_arrays([len(keep) for keep in kept], energy, costs, problem.limits)
-        return Part(smaller, [options[keep] for options, keep in zip(self.options, kept)])
+        return Part(smaller, [options[keep] for options, keep in zip(self.options, kept)], self.counts)
+
+    def progress(self, outer: Progress) -> Progress:
+        """A run on the part that goes on from ``outer``, with the same clock."""
+        inner = Progress(self.problem, outer.time_limit, outer.started, bound=outer.bound)
+        known = None if outer.choice is None else self.own(outer.choice)
+        if known is not None:
+            inner.choice, inner.energy = known, outer.energy
+        return inner
+
+    def report(self, inner: Progress, outer: Progress) -> None:
+        """Give what a run on the part has found to ``outer``; what was left out lies above its energy."""
+        if inner.choice is not None:
+            outer.choice, outer.energy = self.whole(inner.choice), inner.energy
+        outer.bound = inner.bound
+        outer.trace += inner.trace

@@ -1,6 +1,8 @@
 """Branch and bound over options, bounded by mixtures of plans (`_relaxation`): proves how good the best plan is.
 
-Separable problems with one limit are solved by dynamic programming instead (`_dynamic`).
+Separable problems with one limit are solved by dynamic programming instead (`_dynamic`). Options that no better plan
+can take are left out before branching: what remains is smaller, shifts further and relaxes tighter. Large problems
+whose costs tie no units begin with `milp`.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ import itertools
 import numpy as np
 
 from coldpress.problem import Problem
-from coldpress.solvers import anneal
-from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers import milp
+from coldpress.solvers._answer import Answer, Progress
+from coldpress.solvers._begin import begin_annealed
 from coldpress.solvers._convex import Convex
 from coldpress.solvers._dynamic import prove_separable
 from coldpress.solvers._relaxation import Atoms, Relaxed, relax
+from coldpress.solvers._restrict import Part
 from coldpress.solvers._root import Root, bound_root, free, round_mixture
 from coldpress.solvers._state import Arrays, Floats, allowed_start, flatten, merge_blocks
-from coldpress.solvers.greedy import offer_smallest
 
 Barred = list[Floats]
+_MILP_GAP = 1e-5  # HiGHS' tolerances allow no less
+_MILP_SHARE = 0.4  # of the time, before branch and bound over mixtures
 
 
 def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap: float = 1e-7) -> Answer:
@@ -35,28 +40,61 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap:
     Raises:
         BudgetError: the budget cannot be met (proven), or no plan was found in time.
     """
-    arrays = flatten(problem)
-    anneal.warm_up()
-    progress = start(problem, time_limit)
-    quick = Progress(problem, 0.2 * time_limit)
-    anneal.search(quick, arrays, seed)
-    if quick.choice is not None:
-        progress.offer(quick.choice)
-    else:
-        offer_smallest(progress)
+    progress, arrays = begin_annealed(problem, seed, time_limit, share=0.2)
     prove(progress, arrays, max_gap)
     return progress.answer("exact")
 
 
 def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
     """Raise the bound of ``progress`` and improve its plan until the gap is ``max_gap`` or the time is up."""
-    problem = progress.problem
     if prove_separable(progress):
         return
-    begin = allowed_start(problem, merge_blocks(problem)[0]) if progress.choice is None else progress.choice
-    root = bound_root(progress, arrays, begin, max_gap)
-    if progress.gap <= max_gap or progress.left == 0.0 or not np.isfinite(root.relaxed.bound):
-        return
+    part = Part.all_of(progress.problem)
+    if milp.suits(progress.problem):
+        inner = part.progress(progress)
+        inner.time_limit = progress.seconds + _MILP_SHARE * progress.left
+        part, whole = milp.prove(inner, arrays, max(max_gap, _MILP_GAP)), part
+        whole.report(inner, progress)
+    while progress.gap > max_gap and progress.left > 0.0:
+        problem, inner = part.problem, part.progress(progress)
+        arrays = flatten(problem)
+        begin = allowed_start(problem, merge_blocks(problem)[0]) if inner.choice is None else inner.choice
+        root = bound_root(inner, arrays, begin, max_gap)
+        smaller = part
+        if inner.gap > max_gap and inner.left > 0.0 and np.isfinite(root.relaxed.bound):
+            smaller = part.without(_bar_dear(inner, root))
+            if sum(smaller.problem.sizes) > 0.8 * sum(problem.sizes):
+                _branch_and_bound(inner, arrays, root, max_gap)
+                smaller = part
+        part.report(inner, progress)
+        if smaller is part:
+            return
+        part = smaller
+
+
+def _bar_dear(progress: Progress, root: Root) -> Barred:
+    """Bar the options that no plan better than the incumbent takes, by the root's gradient and prices."""
+    barred = free(progress)
+    if progress.choice is None:
+        return barred
+    relaxed, oracle, energy = root.relaxed, root.oracle, root.energy
+    gradient, prices, y, starts = relaxed.gradient, relaxed.prices, relaxed.y, energy.starts
+    base = float(energy.constant - 0.5 * y @ (gradient - energy.linear)) - float(prices @ oracle.room)
+    unary = [np.concatenate([[0.0], gradient[a:b]]) for a, b in itertools.pairwise(starts)]
+    cutoff = progress.energy + 1e-9 * abs(progress.energy)
+    for unit, bar in enumerate(barred):
+        for option in range(len(bar)):
+            if option == progress.choice[unit] or progress.left == 0.0:
+                continue
+            fixed = np.full(len(bar), np.inf)
+            fixed[option] = unary[unit][option]
+            least, _ = oracle.cheapest([*unary[:unit], fixed, *unary[unit + 1 :]], prices)
+            if base + least > cutoff:
+                bar[option] = np.inf
+    return barred
+
+
+def _branch_and_bound(progress: Progress, arrays: Arrays, root: Root, max_gap: float) -> None:
     count = itertools.count()
     opened: list[tuple[float, int, Barred, Relaxed]] = [(root.relaxed.bound, next(count), free(progress), root.relaxed)]
     while opened and progress.left > 0.0:

@@ -1,28 +1,30 @@
 """Mixed-integer linear programming: HiGHS branches, tangents of the energy bound (outer approximation).
 
-Where few directions dominate the energy and plans make harms cancel along them, this proves far more than mixtures of
-plans (`exact`): the relaxed problem is one small linear programme, and its solution splits few units.
+Where costs tie no units together the relaxed problem is a small linear programme, and its reduced costs leave out most
+options within a fraction of a second; joint configurations of many units are dearer here than in `exact`.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from coldpress.problem import Problem
-from coldpress.solvers import anneal
-from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers._answer import Answer, Progress
+from coldpress.solvers._begin import begin_annealed
 from coldpress.solvers._convex import Convex, shift, spreads
 from coldpress.solvers._moves import polish
 from coldpress.solvers._outer import Linear, Outer
 from coldpress.solvers._restrict import Part
 from coldpress.solvers._root import bound_at_once
-from coldpress.solvers._state import Arrays, Floats, Ints, allowed_start, flatten, merge_blocks
-from coldpress.solvers.greedy import offer_smallest
+from coldpress.solvers._state import Arrays, Floats, Ints, allowed_start, merge_blocks
 
 _MOST_ENTRIES = 30_000  # joint configurations beyond which HiGHS is too slow to be worth starting
+_MANY = 100  # options below which branch and bound over mixtures is as fast
 _MARGIN = 1e-6  # taken off every bound for HiGHS' tolerances, in shares of the incumbent's energy
 _ROOM = 2e-9  # more room than plans need, so that rounding never puts a bound above one of them
-_DIRECTIONS = 40  # eigen-directions of the energy with an epigraph of their own
+_DIRECTIONS = 24  # eigen-directions of the energy with an epigraph of their own
 
 
 def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap: float = 1e-4) -> Answer:
@@ -37,35 +39,42 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap:
     Raises:
         BudgetError: the budget cannot be met (proven), or no plan was found in time.
     """
-    arrays = flatten(problem)
-    anneal.warm_up()
-    progress = start(problem, time_limit)
-    quick = Progress(problem, 0.2 * time_limit)
-    anneal.search(quick, arrays, seed)
-    if quick.choice is not None:
-        progress.offer(quick.choice)
-    else:
-        offer_smallest(progress)
+    progress, arrays = begin_annealed(problem, seed, time_limit, share=0.2)
     prove(progress, arrays, max_gap)
     return progress.answer("milp")
 
 
-def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
-    """Raise the bound of ``progress`` and improve its plan until the gap is ``max_gap`` or the time is up."""
+def prove(progress: Progress, arrays: Arrays, max_gap: float) -> Part:
+    """Raise the bound of ``progress`` and improve its plan until the gap is ``max_gap`` or the time is up.
+
+    Returns:
+        The part of the problem outside of which no better plan lies.
+    """
     bound_at_once(progress)
+    share: Floats | None = None
     part = Part.all_of(progress.problem)
     while True:
         if _entries(part) > _MOST_ENTRIES:
-            return
-        found = _bound_root(progress, arrays, part, max_gap)
+            return part
+        found = _bound_root(progress, arrays, part, share, max_gap)
         if found is None or progress.gap <= max_gap or progress.left == 0.0:
-            return
-        outer, linear = found
+            return part
+        outer, linear, mean = found
+        if not linear.tight:
+            return part
+        share = np.zeros(int(progress.problem.offsets[-1]))
+        share[part.places] = mean
         smaller = _without_dear(progress, part, linear)
         if sum(smaller.problem.sizes) > 0.95 * sum(part.problem.sizes):
             break
         part = smaller
     _search(progress, arrays, part, outer, linear, max_gap)
+    return part
+
+
+def suits(problem: Problem) -> bool:
+    """Whether this is where it was measured to prove more than `exact`: many options, no cost that ties units."""
+    return sum(problem.sizes) >= _MANY and _entries(Part.all_of(problem)) == 0
 
 
 def _entries(part: Part) -> int:
@@ -74,26 +83,39 @@ def _entries(part: Part) -> int:
 
 
 def _bound_root(
-    progress: Progress, arrays: Arrays, part: Part, max_gap: float, rounds: int = 5
-) -> tuple[Outer, Linear] | None:
-    """Alternate between the linear relaxation and the shift of the energy that is best for its solution."""
+    progress: Progress, arrays: Arrays, part: Part, share: Floats | None, max_gap: float, rounds: int = 5
+) -> tuple[Outer, Linear, Floats] | None:
+    """Alternate between the linear relaxation and the shift of the energy that is best for its solution.
+
+    ``share`` is the mean relaxed solution of a larger part, over all options of the whole problem, if there is one.
+    Returned are the best programme, its solution, and the mean of all solutions over the part's options.
+    """
     problem = part.problem
     blocks, room = merge_blocks(problem)
     plain = Convex.of(problem)
     known = None if progress.choice is None else part.own(progress.choice)
     begin = plain.vector(allowed_start(problem, blocks) if known is None else known)
     scale = max(abs(progress.energy) if progress.choice is not None else abs(plain.value(begin)), 1e-9)
-    y = begin.copy()
-    for block in plain.blocks:
-        y[block] = 0.5 * y[block] + 0.5 / (block.stop - block.start + 1)
+    if share is None:
+        y = begin.copy()
+        for block in plain.blocks:
+            y[block] = 0.5 * y[block] + 0.5 / (block.stop - block.start + 1)
+    else:
+        mean = share[part.places]
+        y = np.delete(
+            mean / np.repeat(np.maximum(np.add.reduceat(mean, problem.offsets[:-1]), 1e-9), problem.sizes),
+            problem.offsets[:-1],
+        )
     spread = spreads(plain, y)
     best: tuple[Outer, Linear] | None = None
+    total, loose = np.zeros(sum(problem.sizes)), 0
     for step in range(rounds):
         energy = shift(plain, spread, sweeps=3 if step == 0 else 6)
         outer = Outer(energy, blocks, room + _ROOM, problem.sizes, scale=scale, directions=_DIRECTIONS)
         outer.touch(begin)
         outer.touch(y)
-        linear = _relax(progress, outer)
+        # The first shift is a guess, made only to see where the solution lies.
+        linear = _relax(progress, outer, 10 if step == 0 and share is None else 100)
         if linear is None:
             break
         bound = linear.bound - _MARGIN * scale
@@ -102,26 +124,35 @@ def _bound_root(
             best = outer, linear
         progress.raise_bound(bound)
         _offer(progress, arrays, part, plain, linear.y)
-        if progress.gap <= max_gap or progress.left == 0.0 or (step and gained < 1e-3 * abs(linear.bound)):
+        if progress.gap <= max_gap or progress.left == 0.0:
             break
         y = linear.y
+        total = total + outer.options(y)
+        loose += not linear.tight
+        if loose > 1:
+            break
+        if step and linear.tight and gained < max(0.02 * (progress.energy - linear.bound), 1e-3 * abs(linear.bound)):
+            break
         # The saddle point's spread is approached by averaging: the newest counts 1 / (step + 1).
         newest = spreads(plain, y)
         spread = newest if step == 0 else [old + (new - old) / (step + 1) for old, new in zip(spread, newest)]
-    return best
+    return None if best is None else (*best, total)
 
 
-def _relax(progress: Progress, outer: Outer) -> Linear | None:
+def _relax(progress: Progress, outer: Outer, rounds: int) -> Linear | None:
     """Add tangents at the solutions without integrality until the bound hardly moves."""
     last: Linear | None = None
-    for _ in range(100):
+    deadline = progress.seconds + 0.15 * progress.left
+    for _ in range(rounds):
         linear = outer.relax(progress.left)
         if linear is None:
             break
         still = last is not None and linear.bound < last.bound + 2e-4 * abs(linear.bound)
         last = linear
-        if still or not outer.touch(linear.y, linear.held) or progress.left == 0.0:
+        if still or not outer.touch(linear.y, linear.held):
             break
+        if progress.seconds > deadline:
+            return last._replace(tight=False)
     return last
 
 
@@ -133,7 +164,7 @@ def _without_dear(progress: Progress, part: Part, linear: Linear) -> Part:
     offsets = part.problem.offsets
     dear = linear.bound + linear.reduced > progress.energy + _MARGIN * abs(progress.energy)
     dear[offsets[:-1] + known] = False
-    return part.without([np.where(dear[a:b], np.inf, 0.0) for a, b in zip(offsets, offsets[1:])])
+    return part.without([np.where(dear[a:b], np.inf, 0.0) for a, b in itertools.pairwise(offsets)])
 
 
 def _search(progress: Progress, arrays: Arrays, part: Part, outer: Outer, linear: Linear, max_gap: float) -> None:

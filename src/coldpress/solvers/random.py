@@ -6,6 +6,7 @@ import numpy as np
 
 from coldpress.problem import Problem
 from coldpress.solvers._answer import Answer, start
+from coldpress.solvers._begin import offer_smallest
 from coldpress.solvers._moves import repair
 from coldpress.solvers._state import flatten
 from coldpress.solvers.anneal import warm_up
@@ -29,7 +30,5 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, num_read
         if all(np.isfinite(cost) for cost in problem.costs_of(choice).values()) and repair(arrays, choice):
             progress.offer(choice)
     if progress.choice is None:
-        from coldpress.solvers.greedy import offer_smallest
-
         offer_smallest(progress)
     return progress.answer("random")

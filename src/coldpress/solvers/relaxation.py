@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from coldpress.problem import Problem
-from coldpress.solvers._answer import Answer, start
-from coldpress.solvers._moves import polish
+from coldpress.solvers._answer import Answer
+from coldpress.solvers._begin import begin_descended
 from coldpress.solvers._root import bound_root
-from coldpress.solvers._state import allowed_start, flatten, merge_blocks
-from coldpress.solvers.anneal import warm_up
-from coldpress.solvers.greedy import offer_smallest
+from coldpress.solvers._state import allowed_start, merge_blocks
 
 
 def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0) -> Answer:
@@ -18,14 +16,9 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0) -> Answe
         BudgetError: no plan inside the budget was found.
     """
     del seed
-    arrays = flatten(problem)
-    warm_up()
-    progress = start(problem, time_limit)
-    begin = allowed_start(problem, merge_blocks(problem)[0])
-    polished, inside = polish(arrays, begin)
-    if inside:
-        progress.offer(polished)
-    else:
-        offer_smallest(progress)
-    bound_root(progress, arrays, begin if progress.choice is None else progress.choice, max_gap=1e-6)
+    progress, arrays = begin_descended(problem, time_limit)
+    begin = progress.choice
+    if begin is None:
+        begin = allowed_start(problem, merge_blocks(problem)[0])
+    bound_root(progress, arrays, begin, max_gap=1e-6)
     return progress.answer("relaxation")

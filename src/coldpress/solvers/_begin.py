@@ -1,0 +1,47 @@
+"""How solvers come by their first plan: by annealing, by descent, or, as the last resort, the smallest there is."""
+
+from __future__ import annotations
+
+from coldpress.elimination import minimise_sum
+from coldpress.problem import Problem
+from coldpress.solvers import anneal
+from coldpress.solvers._answer import Progress, start
+from coldpress.solvers._moves import polish
+from coldpress.solvers._state import Arrays, allowed_start, flatten, merge_blocks
+
+
+def begin_annealed(problem: Problem, seed: int, time_limit: float, share: float) -> tuple[Progress, Arrays]:
+    """Start a run and anneal for at most ``share`` of its time. Raises BudgetError on a limit that nothing meets."""
+    arrays = flatten(problem)
+    anneal.warm_up()
+    progress = start(problem, time_limit)
+    quick = Progress(problem, share * time_limit)
+    anneal.search(quick, arrays, seed)
+    if quick.choice is not None:
+        progress.offer(quick.choice)
+    else:
+        offer_smallest(progress)
+    return progress, arrays
+
+
+def begin_descended(problem: Problem, time_limit: float) -> tuple[Progress, Arrays]:
+    """Start a run and descend from everything kept. Raises BudgetError on a limit that nothing meets."""
+    arrays = flatten(problem)
+    anneal.warm_up()
+    progress = start(problem, time_limit)
+    choice, inside = polish(arrays, allowed_start(problem, merge_blocks(problem)[0]))
+    if inside:
+        progress.offer(choice)
+    else:
+        offer_smallest(progress)
+    return progress, arrays
+
+
+def offer_smallest(progress: Progress) -> None:
+    """Offer the plan of least total cost, in shares of the limits, improved by descent: the last resort."""
+    problem = progress.problem
+    blocks = merge_blocks(problem)[0]
+    choice = minimise_sum(problem.sizes, [(block.units, block.table.sum(axis=0)) for block in blocks])[1]
+    if problem.feasible(choice):
+        progress.offer(choice)
+        progress.offer(polish(flatten(problem), choice)[0])
