@@ -106,4 +106,5 @@ def progress_bars() -> Iterator[Tell]:
     try:
         yield tell
     finally:
-        bars.stop()
+        if known:
+            bars.stop()
