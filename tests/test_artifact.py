@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import zipfile
@@ -18,6 +19,7 @@ from coldpress.network import first_tensor
 from coldpress.plan import Plan
 from coldpress.pricing import half_width, structural_plan
 from coldpress.surgery.apply import apply_plan
+from coldpress.task import FirstOutput
 from tiny import NETWORKS, build, inputs_of, space_of
 
 
@@ -62,6 +64,27 @@ def test_saved_is_loaded(name: str, tmp_path: Path) -> None:
     program = load(tmp_path / "run")
     torch.testing.assert_close(outputs(program, inputs), outputs(student, inputs), atol=1e-5, rtol=1e-5)
     assert read_plan(tmp_path / "run") == plan
+    assert torch.equal(outputs(copy.deepcopy(program).eval(), inputs), outputs(program.train(), inputs))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_network_with_a_part_called_model_is_loaded_wrapped_or_not(wrapped: bool, tmp_path: Path) -> None:
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = build("tuple")
+
+        def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+            both = self.model(x)
+            return both if wrapped else both[0]
+
+    inputs, holder = inputs_of("tuple"), Holder()
+    model = FirstOutput(holder) if wrapped else holder
+    space = space_of(model, inputs, "width")
+    student, plan = apply_plan(model, space, structural_plan(space, half_width(space)))
+    save_model(student, tmp_path, inputs)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    assert torch.equal(outputs(load(tmp_path, Holder), inputs), outputs(student.eval(), inputs))
 
 
 def test_the_factory_must_build_the_same_network(artifact: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import shutil
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from coldpress.errors import ArtifactError
 from coldpress.plan import Plan
+from coldpress.runtime.onnx import free_batch
 from coldpress.surgery.structure import rebuild
 from coldpress.task import FirstOutput
 from coldpress.workspace import explained
@@ -59,9 +61,8 @@ def save_model(model: nn.Module, folder: Path, example_inputs: tuple[Tensor, ...
     with explained(folder):
         save_file(_unshared(tensors), folder / "model.safetensors", metadata={"format": "pt"})
     try:
-        batch = torch.export.Dim("batch", min=1)
         inputs = tuple(torch.cat([x[:1], x[:1]]) for x in example_inputs)
-        program = torch.export.export(model.eval(), inputs, dynamic_shapes=[{0: batch} for _ in inputs])
+        program = torch.export.export(model.eval(), inputs, dynamic_shapes=free_batch(model, inputs))
         torch.export.save(program, folder / PROGRAM)
         _check_program(folder / PROGRAM)
     except Exception as error:  # torch.export has no common base class for what it cannot do
@@ -119,8 +120,7 @@ def load(folder: str | Path, model_factory: Callable[[], nn.Module] | None = Non
     if not isinstance(model, nn.Module):
         raise ArtifactError(f"model_factory returned a {type(model).__name__}, not a torch.nn.Module")
     weights = _weights(folder)
-    prefixed = all(name.startswith("model.") for name in (*weights, *plan.structure))
-    if prefixed and not hasattr(model, "model"):
+    if _wrapped(model, (*weights, *plan.structure)):
         model = FirstOutput(model)
     rebuild(model, plan.structure)
     try:
@@ -128,6 +128,16 @@ def load(folder: str | Path, model_factory: Callable[[], nn.Module] | None = Non
     except RuntimeError as error:
         raise ArtifactError(f"{folder} does not hold this model: {str(error).splitlines()[1].strip()}") from error
     return model.eval()
+
+
+def _wrapped(model: nn.Module, names: tuple[str, ...]) -> bool:
+    """Whether names of tensors and modules are those of FirstOutput(model), not of a model with a part called model."""
+    if not all(name.startswith("model.") for name in names):
+        return False
+    own = {name for name, _ in model.named_modules()}
+    parts = [name.split(".") for name in names]
+    deeper = {".".join(part[:end]) for part in parts for end in range(2, len(part))}
+    return not deeper & own if deeper else "model" not in own
 
 
 def read_plan(folder: Path) -> Plan:
@@ -162,9 +172,17 @@ def _load_program(folder: Path) -> nn.Module:
         )
     _check_program(path)
     try:
-        return torch.export.load(path).module()
+        program = torch.export.load(path).module()
     except Exception as error:  # torch.export has no common base class for what it cannot read
         raise ArtifactError(f"{path} cannot be read ({error}): give load() a model_factory") from error
+    # torch refuses to switch a program's mode; this one was exported for evaluation and has no other
+    for name in ("train", "eval"):
+        setattr(program, name, types.MethodType(_as_it_is, program))
+    return program
+
+
+def _as_it_is(program: nn.Module, mode: bool = False) -> nn.Module:
+    return program
 
 
 def _check_program(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import os
@@ -74,6 +75,21 @@ def export(
     return path
 
 
+def free_batch(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+    """``dynamic_shapes`` for torch.export: the first dimension of every input is free.
+
+    Args:
+        model: its forward may take its inputs one by one or as ``*inputs``.
+        inputs: each ``(batch, ...)``.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    shapes: list[Any] = [{0: batch} for _ in inputs]
+    for named, parameter in enumerate(inspect.signature(model.forward).parameters.values()):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return (*shapes[:named], tuple(shapes[named:]))
+    return tuple(shapes)
+
+
 def file_bytes(path: str | Path) -> int:
     """Size of the file, weights included."""
     return Path(path).stat().st_size
@@ -139,7 +155,6 @@ def _names(first: str, rest: str, count: int) -> list[str]:
 def _convert(
     model: nn.Module, inputs: tuple[Tensor, ...], names_in: list[str], names_out: list[str]
 ) -> onnx.ModelProto:
-    batch = torch.export.Dim("batch", min=1)
     quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")
     levels = [logger.level for logger in quiet]
     try:
@@ -153,7 +168,7 @@ def _convert(
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                dynamic_shapes=free_batch(model, inputs),
                 input_names=names_in,
                 output_names=names_out,
                 verbose=False,
