@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from families import FAMILIES
 
 from coldpress.solvers import SOLVERS, relative_gap, solve
+from families import FAMILIES
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -25,7 +25,7 @@ from coldpress.solvers._state import Arrays, Floats, allowed_start, flatten, mer
 
 Barred = list[Floats]
 _MILP_GAP = 1e-5  # HiGHS' tolerances allow no less
-_MILP_SHARE = 0.4  # of the time, before branch and bound over mixtures
+_MILP_SHARE = 0.7  # of the time, before branch and bound over mixtures
 
 
 def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap: float = 1e-7) -> Answer:
