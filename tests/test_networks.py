@@ -26,6 +26,9 @@ def body() -> nn.Module:
     return models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1])
 
 
+pytestmark = pytest.mark.slow
+
+
 class TwoInputs(nn.Module):
     """A residual network beside a vector that is mixed into its logits."""
 
