@@ -130,3 +130,16 @@ def test_rows_times_weight_are_the_layers_outputs(layer: nn.Conv2d) -> None:
     matrix = second_moments(rows).matrix
     assert float(matrix[-1, -1]) == pytest.approx(1.0)
     assert torch.linalg.eigvalsh(matrix)[0] > -1e-6
+
+
+@pytest.mark.parametrize("options", [{"padding": 1, "padding_mode": "reflect"}, {"padding": "same"}])
+def test_paddings_that_factors_cannot_repeat_are_left_alone(options: dict[str, str | int]) -> None:
+    torch.manual_seed(0)
+    padded = nn.Conv2d(16, 32, 4, **options)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), padded, nn.ReLU(), nn.Flatten(1), nn.Linear(32 * 36, 4))
+    inputs = images(16, 9 if options["padding"] == 1 else 8)
+    assert "2:rank" not in {unit.name for unit in space_of(model, inputs).units}
+    assert "2" not in collect_moments(model, ["0", "2"], inputs)
+    student = copy.deepcopy(model)
+    refit(student, model, inputs, outputs={}, factored={})
+    torch.testing.assert_close(run(student, inputs), run(model, inputs), atol=1e-4, rtol=1e-4)

@@ -14,6 +14,7 @@ from coldpress.space.channels import channel_groups
 from coldpress.space.layers import layer_shapes
 from coldpress.space.ranks import rank_options
 from coldpress.space.widths import width_options
+from coldpress.surgery.moments import unfolds
 
 __all__ = ["ALL_KINDS", "channel_groups", "find_space", "layer_shapes", "residual_blocks"]
 
@@ -67,7 +68,7 @@ def find_space(task: Traceable, kinds: Sequence[UnitKind] = ALL_KINDS) -> Space:
             units.append(Unit(f"{name}:width", "width", name, width_options(group)))
     free = {name: shape for name, shape in shapes.items() if not _under(name, ignored)}
     if "rank" in kinds:
-        options = {name: rank_options(shape) for name, shape in free.items()}
+        options = {name: rank_options(shape) for name, shape in free.items() if unfolds(model.get_submodule(name))}
         units += [Unit(f"{name}:rank", "rank", name, o) for name, o in options.items() if len(o) > 1]
     if "bits" in kinds:
         int8 = (Option(KEEP), Option("int8", bits=8))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from coldpress.network import LAYER_TYPES, evaluating
+from coldpress.network import evaluating
 from coldpress.surgery.leastsquares import damping_for
 
 MOST_COLUMNS = 6000
@@ -32,6 +32,14 @@ class Moments:
     def damping(self) -> float:
         """The ridge that least squares on these rows calls for."""
         return damping_for(len(self.matrix), self.rows)
+
+
+def unfolds(module: nn.Module) -> bool:
+    """Whether a layer is one matrix on unfolded inputs: one group, and zeros, the same on both sides, as padding."""
+    if not isinstance(module, nn.Conv2d):
+        return isinstance(module, nn.Linear)
+    even = any(d * (k - 1) % 2 for k, d in zip(module.kernel_size, module.dilation))
+    return module.groups == 1 and module.padding_mode == "zeros" and not (module.padding == "same" and even)
 
 
 def columns(module: nn.Module) -> int:
@@ -125,7 +133,7 @@ def collect_moments(
     handles = [
         module.register_forward_pre_hook(add)
         for module in modules
-        if isinstance(module, LAYER_TYPES) and getattr(module, "groups", 1) == 1 and columns(module) <= MOST_COLUMNS
+        if unfolds(module) and columns(module) <= MOST_COLUMNS
     ]
     try:
         with evaluating(model):

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from coldpress.network import LAYER_TYPES, evaluating
+from coldpress.network import evaluating
 from coldpress.plan import LayerShape
 from coldpress.surgery.events import NORM_TYPES, Shortcut, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import Factorized, effective_weight, factor_weights, fill_factors
 from coldpress.surgery.leastsquares import damping_for, solve
-from coldpress.surgery.moments import MOST_COLUMNS, columns, input_rows, output_rows, sample_positions
+from coldpress.surgery.moments import MOST_COLUMNS, columns, input_rows, output_rows, sample_positions, unfolds
 
 logger = logging.getLogger("coldpress.surgery")
 
@@ -91,7 +91,7 @@ def refit(
 
 
 def _fits(module: nn.Module) -> bool:
-    return isinstance(module, LAYER_TYPES) and getattr(module, "groups", 1) == 1 and columns(module) <= MOST_COLUMNS
+    return unfolds(module) and columns(module) <= MOST_COLUMNS
 
 
 def _positions(teacher: nn.Module, layers: Sequence[str], inputs: Sequence[Tensor], seed: int) -> dict[str, Tensor]:
