@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -66,6 +66,7 @@ def test_widths_are_whole_atoms_below_the_whole_widest_first(channels: int, atom
     kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (1, 3), (7, 1)]),
     linear=st.booleans(),
 )
+@example(inputs=2, outputs=21, kernel=(5, 5), linear=False)
 @settings(max_examples=80, deadline=None)
 def test_ranks_save_weights_and_exist(inputs: int, outputs: int, kernel: tuple[int, int], linear: bool) -> None:
     if linear:

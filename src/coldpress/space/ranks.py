@@ -28,7 +28,7 @@ def rank_options(shape: LayerShape, fractions: tuple[float, ...] = FRACTIONS) ->
     for fraction in fractions:
         for method, rank in _candidates(shape, fraction):
             factored = replace(shape, method=method, rank=rank)
-            if factored.weights <= (1 - LEAST_SAVING) * shape.weights:
+            if factored.factors_pay and factored.weights <= (1 - LEAST_SAVING) * shape.weights:
                 label = f"{method} {'x'.join(map(str, rank))}"
                 found[label] = Option(label, method=method, rank=rank)
     ordered = sorted(found.values(), key=lambda o: -replace(shape, method=o.method, rank=o.rank).macs)
