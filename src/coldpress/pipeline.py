@@ -281,13 +281,14 @@ def _planned_facts(planned: Planned, prices: Prices, recipe: Recipe) -> dict[str
     """What the artifact tells of the plan, as JSON-ready data."""
     answer, problem = planned.answer, planned.problem
     choice = problem.choice(planned.plan)
-    costs = {name: cost.value(choice) for name, cost in prices.costs().items()}
+    costs = planned.costs
     quantity = next(iter(recipe.limits().given()), recipe.objective)
     sweep = pareto(problem, quantity, recipe.seed)
     return {
         "plan_json": planned.plan.to_json(),
         "predicted": {
             "latency_ms": costs["latency"] * 1e3 if "latency" in costs else None,
+            "latency_fraction": costs["latency"] / prices.seconds if "latency" in costs and prices.seconds else None,
             "size": costs["size"],
             "macs": costs["macs"],
             "kl": problem.energy_of(choice),

@@ -15,7 +15,7 @@ from coldpress.energy.correlation import Correlation, correlate, measure_plans
 from coldpress.energy.curvature import Sensitivities, sensitivities
 from coldpress.errors import BudgetError
 from coldpress.plan import Plan, Space
-from coldpress.pricing import Choices, Prices, measure_structures
+from coldpress.pricing import Choices, Measured, Prices, measure_structures
 from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.recipe import Recipe
 from coldpress.solvers import Answer, solve
@@ -25,8 +25,9 @@ from coldpress.task import Task
 logger = logging.getLogger("coldpress.planning")
 
 Progress = Callable[[str, int, int], None]
-CORRECTIONS = 3
-CLOSE = 0.03
+ATTEMPTS = 4
+FULL = 0.95
+"""A plan that uses so much of its limit is not corrected any further."""
 
 
 @dataclass
@@ -37,17 +38,19 @@ class Planned:
         plan: choices and kept channels.
         answer: the solver's last answer.
         problem: the problem it answers.
+        costs: predicted, at the prices at which the plan was solved for (before its own shape was measured).
         kl: measured KL (nats) of the plan on calibration data, before the sequential re-fit.
-        seconds, bytes: of a network of the plan's shape, measured; None where not measured.
+        seconds, bytes: of a network of the plan's shape, measured; None and 0 where no limit needs it.
         rounds: the re-linearisations tried, with the loss before and after and whether they were accepted.
     """
 
     plan: Plan
     answer: Answer
     problem: Problem
+    costs: dict[str, float]
     kl: float
     seconds: float | None
-    bytes: int | None
+    bytes: int
     rounds: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -160,41 +163,74 @@ def _within_measured(
     fresh: Sequence[Tensor],
     trust: Cost | None = None,
 ) -> Planned:
-    """Solve, measure a network of the answer's shape, correct the prices, until prediction and limits hold."""
+    """Solve, measure a network of the answer's shape, correct the prices, and solve again until the limits are used up.
+
+    Of the plans that were measured within the limits the one of least energy is taken; where none was, the one that
+    comes nearest, with a warning.
+    """
     limits = {quantity: float(value) for quantity, value in budget.given().items()}
-    timed = prices.table is not None and "latency" in limits
-    problem = _problem(space, energy, prices, limits, trust)
-    answer: Answer | None = None
-    seconds: float | None = None
-    size: int | None = None
-    for attempt in range(CORRECTIONS + 1):
-        answer = solve(problem, recipe.solver, seed=recipe.seed, time_limit=recipe.time_limit)
-        choices = answer.plan.choices
-        if not {"latency", "size"} & set(limits):
-            break  # MACs are exact
-        measured = measure_structures(
-            task, space, {"plan": choices}, threads=recipe.threads, batch=recipe.batch, seed=attempt, timed=timed
-        )["plan"]
-        seconds, size = measured.seconds, measured.bytes
-        fits = True
-        if seconds is not None:
-            predicted = problem.costs["latency"].value(answer.choice)
-            fits = seconds <= limits["latency"] and abs(predicted / seconds - 1) <= CLOSE
-            if not fits:
-                prices.learn(choices, seconds, exactly=True)
-        if "size" in limits:
-            excess = size - problem.costs["size"].value(answer.choice)
-            if size > limits["size"]:
-                fits = False
-                prices.extra_bytes += max(excess, 0.0)
-        if fits or attempt == CORRECTIONS:
-            break
-        logger.info("attempt %d: measured %s s, %d bytes; prices corrected", attempt + 1, seconds, size)
+    tried: list[tuple[float, float, Answer, Problem, Measured]] = []
+    for attempt in range(ATTEMPTS):
         problem = _problem(space, energy, prices, limits, trust)
-    assert answer is not None
+        try:
+            answer = solve(problem, recipe.solver, seed=recipe.seed, time_limit=recipe.time_limit)
+        except BudgetError:
+            if not tried:
+                raise
+            break
+        measured = _measured(task, space, answer.plan.choices, prices, limits, recipe, attempt)
+        used = _used(measured, limits)
+        tried.append((max(used - 1.0, 0.0), answer.energy, answer, problem, measured))
+        logger.info("attempt %d: %.1f %% of the limits used, energy %.4g", attempt + 1, 100 * used, answer.energy)
+        if FULL <= used <= 1.0 or not used or any(a[2].plan.choices == answer.plan.choices for a in tried[:-1]):
+            break
+        if measured.seconds is not None:
+            ratio = measured.seconds / problem.costs["latency"].value(answer.choice)
+            prices.correct(ratio if used > 1.0 else ratio**0.7)  # carefully where more is allowed
+        if "size" in limits:
+            prices.extra_bytes += measured.bytes - problem.costs["size"].value(answer.choice)
+    excess, _, answer, problem, measured = min(tried, key=lambda row: row[:2])
+    if excess > 0.01:
+        logger.warning("the nearest plan found uses %.0f %% of its limits as measured", 100 * (1 + excess))
     kl = next(measure_plans(task.model, effects, [answer.plan.choices], fresh))
     plan = Plan(dict(answer.plan.choices), effects.kept(answer.plan.choices))
-    return Planned(plan, answer, problem, kl, seconds, size)
+    costs = problem.costs_of(answer.choice)
+    return Planned(plan, answer, problem, costs, kl, measured.seconds, measured.bytes)
+
+
+def _measured(
+    task: Task,
+    space: Space,
+    choices: Choices,
+    prices: Prices,
+    limits: Mapping[str, float],
+    recipe: Recipe,
+    seed: int,
+) -> Measured:
+    """A network of the plan's shape on the runtime, where a limit depends on it (MACs are exact)."""
+    if not {"latency", "size"} & set(limits):
+        return Measured(None, 0)
+    timed = prices.table is not None and "latency" in limits
+    return measure_structures(
+        task,
+        space,
+        {"plan": choices},
+        threads=recipe.threads,
+        batch=recipe.batch,
+        seed=seed,
+        timed=timed,
+        reference=prices.seconds,
+    )["plan"]
+
+
+def _used(measured: Measured, limits: Mapping[str, float]) -> float:
+    """The largest fraction of a limit that a measured network takes; 0 where no limit needs measuring."""
+    parts = [0.0]
+    if measured.seconds is not None and "latency" in limits:
+        parts.append(measured.seconds / limits["latency"])
+    if measured.bytes and "size" in limits:
+        parts.append(measured.bytes / limits["size"])
+    return max(parts)
 
 
 def _problem(space: Space, energy: Energy, prices: Prices, limits: Mapping[str, float], trust: Cost | None) -> Problem:

@@ -13,7 +13,7 @@ from coldpress.cost.latency import LatencyTable, latency_cost, shapes_of
 from coldpress.cost.macs import macs_cost
 from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers, time_files
-from coldpress.plan import LayerShape, Plan, Space
+from coldpress.plan import KEEP, LayerShape, Plan, Space
 from coldpress.problem import Cost
 from coldpress.surgery.apply import apply_plan
 from coldpress.task import Task
@@ -22,6 +22,7 @@ logger = logging.getLogger("coldpress.pricing")
 
 Choices = Mapping[str, str]
 Progress = Callable[[int, int], None]
+ORIGINAL = "original"
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Prices:
         table: measured layers; None where latency does not matter.
         points: measured whole networks: choices, predicted sum of layers and measured seconds.
         extra_bytes: bytes of the file that are in no layer.
+        seconds: one run of the original, measured; other networks are timed in turns with it and scaled by it, since
+            a machine's speed drifts between runs.
         calibration: scale and overhead (seconds) from layers to the whole network.
         slow_bits: whether int8 may be taken where it is slower.
     """
@@ -43,6 +46,7 @@ class Prices:
     slow_bits: bool = False
     calibration: tuple[float, float] = (1.0, 0.0)
     points: list[tuple[dict[str, str], float, float]] = field(default_factory=list)
+    seconds: float | None = None
 
     def costs(self) -> dict[str, Cost]:
         """The costs by quantity: "size" (bytes), "macs", and "latency" (seconds) where it was measured."""
@@ -52,21 +56,19 @@ class Prices:
         return found
 
     def layers_sum(self, choices: Choices) -> float:
-        """Uncalibrated sum of layer times, seconds."""
+        """Uncalibrated sum of layer times and of the changes between int8 and floats, seconds."""
         assert self.table is not None
-        table = self.table
-        return sum(table.seconds(shape) for _, shape in self.space.configured(choices) if shape is not None)
+        cost = latency_cost(self.space, self.table, slow_bits=True)
+        return cost.value([unit.index(choices.get(unit.name, KEEP)) for unit in self.space.units])
 
-    def learn(self, choices: Choices, seconds: float, *, exactly: bool = False) -> None:
-        """Take in a measured network; ``exactly`` makes predictions go through it (and keeps the overhead's share)."""
-        predicted = self.layers_sum(choices)
-        self.points.append((dict(choices), predicted, seconds))
-        if not exactly:
-            self.calibration = calibrate([p for _, p, _ in self.points], [s for _, _, s in self.points])
-            return
-        scale, overhead = self.calibration
-        ratio = seconds / (scale * predicted + overhead)
-        self.calibration = (scale * ratio, overhead * ratio)
+    def learn(self, choices: Choices, seconds: float) -> None:
+        """Take in a measured network."""
+        self.points.append((dict(choices), self.layers_sum(choices), seconds))
+        self.calibration = calibrate([p for _, p, _ in self.points], [s for _, _, s in self.points])
+
+    def correct(self, ratio: float) -> None:
+        """Make all predictions ``ratio`` times what they were: what a network near the plan was measured at."""
+        self.calibration = (self.calibration[0] * ratio, self.calibration[1] * ratio)
 
     def refused(self) -> dict[str, str]:
         """Options that are not offered because they measure slower than leaving the layer as it is, with the times."""
@@ -127,9 +129,23 @@ def measure_structures(
     batch: int,
     seed: int = 0,
     timed: bool = True,
+    reference: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Measured]:
-    """Build, export and time networks of the shapes that some choices give, interleaved in one run."""
+    """Build, export and time networks of the shapes that some choices give, interleaved in one run.
+
+    Args:
+        task, space: what the choices are about.
+        choices: by name.
+        threads, batch: at which they will be served.
+        seed: of the order of timing.
+        timed: False only weighs the files.
+        reference: seconds of the original; with it the original is timed along, and all times are scaled so that it
+            takes just these.
+        progress: called with (done, in all).
+    """
+    if timed and reference is not None:
+        choices = {**choices, ORIGINAL: {}}
     inputs, _ = task.calibration(32)
     with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
         files: dict[str, Path] = {}
@@ -147,7 +163,8 @@ def measure_structures(
         times = time_files(files, task.example_inputs, threads=threads, batch=batch, seed=seed)
     if progress:
         progress(len(choices) + 1, len(choices) + 1)
-    return {name: Measured(times[name].median / 1e3, size) for name, size in sizes.items()}
+    unit = 1e-3 if reference is None else reference / times[ORIGINAL].median
+    return {name: Measured(times[name].median * unit, size) for name, size in sizes.items()}
 
 
 def price(
@@ -181,7 +198,7 @@ def price(
     if latency:
         table = LatencyTable(threads=threads, batch=batch)
         table.measure(shapes_of(space), limit_seconds=measure_seconds, progress=progress)
-    whole: dict[str, Choices] = {"original": {}}
+    whole: dict[str, Choices] = {ORIGINAL: {}}
     if latency:
         whole["half"] = half_width(space)
         rounded = {unit.name: "int8" for unit in space.units if unit.kind == "bits"}
@@ -189,12 +206,13 @@ def price(
             whole |= {"int8": rounded, "half int8": {**whole["half"], **rounded}}
     found = measure_structures(task, space, whole, threads=threads, batch=batch, seed=seed, timed=latency)
     stored = sum(site.shape.bytes for site in space.sites)
-    prices = Prices(space, table, found["original"].bytes - stored, slow_bits)
+    prices = Prices(space, table, found[ORIGINAL].bytes - stored, slow_bits)
+    prices.seconds = found[ORIGINAL].seconds
     for name, chosen in whole.items():
         seconds = found[name].seconds
         if seconds is not None:
             prices.learn(chosen, seconds)
-    return prices, found["original"]
+    return prices, found[ORIGINAL]
 
 
 def layer_rows(space: Space, choices: Choices, prices: Prices) -> list[dict[str, object]]:

@@ -87,6 +87,8 @@ def build(
         "shapes": plain(task.example_inputs),
         "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in task.example_inputs],
     }
+    fraction = facts["predicted"].get("latency_fraction")
+    facts["predicted"]["latency_ms"] = None if fraction is None else fraction * times["original"].median
     metrics |= facts
     metrics |= {
         "name": task.name,

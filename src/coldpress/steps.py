@@ -72,8 +72,9 @@ def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Prog
     table = LatencyTable(threads=recipe.threads, batch=recipe.batch) if latency else None
     points = [(dict(c), float(p), float(s)) for c, p, s in data["points"]]
     calibration = (float(data["calibration"][0]), float(data["calibration"][1]))
-    prices = Prices(space, table, float(data["extra_bytes"]), slow, calibration, points)
-    return prices, Measured(**data["original"])
+    original = Measured(**data["original"])
+    prices = Prices(space, table, float(data["extra_bytes"]), slow, calibration, points, original.seconds)
+    return prices, original
 
 
 def effects_of(
