@@ -45,8 +45,21 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, max_gap:
     return progress.answer("exact")
 
 
+def plain_bound(problem: Problem) -> float:
+    """A bound that needs no search: every unit alone at its best, every pair of units at its best."""
+    energy, starts = problem.energy, problem.offsets[:-1]
+    alone = np.minimum.reduceat(energy.linear + 0.5 * np.diag(energy.quadratic), starts).sum()
+    pairs = np.minimum.reduceat(np.minimum.reduceat(energy.quadratic, starts, axis=0), starts, axis=1)
+    np.fill_diagonal(pairs, 0.0)
+    bound = float(energy.constant + alone + 0.5 * pairs.sum())
+    if energy.is_convex:  # then the quadratic part is never negative
+        bound = max(bound, float(energy.constant + np.minimum.reduceat(energy.linear, starts).sum()))
+    return bound
+
+
 def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
     """Raise the bound of ``progress`` and improve its plan until the gap is ``max_gap`` or the time is up."""
+    progress.raise_bound(plain_bound(progress.problem))
     if prove_separable(progress):
         return
     part = Part.all_of(progress.problem)
