@@ -98,9 +98,14 @@ def output_rows(module: nn.Module, outputs: Tensor, positions: Tensor) -> Tensor
     return outputs.flatten(2)[:, :, positions].permute(0, 2, 1).reshape(-1, outputs.shape[1])
 
 
+def with_constant(rows: Tensor) -> Tensor:
+    """Rows ``(rows, columns)`` with the constant 1 appended: ``(rows, columns + 1)``."""
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
+
 def second_moments(rows: Tensor) -> Moments:
     """Moments of rows ``(rows, columns)``; the constant is appended here."""
-    rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+    rows = with_constant(rows)
     return Moments((rows.T @ rows).double() / len(rows), len(rows))
 
 
@@ -125,10 +130,11 @@ def collect_moments(
     def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         name = modules[module]
         positions = sample_positions(module, arguments[0], images, generator)
-        part = second_moments(input_rows(module, arguments[0].detach(), positions))
-        total = part.matrix * part.rows
-        sums[name] = sums[name] + total if name in sums else total
-        rows[name] = rows.get(name, 0) + part.rows
+        part = with_constant(input_rows(module, arguments[0].detach(), positions))
+        if name not in sums:
+            sums[name] = part.new_zeros(part.shape[1], part.shape[1])
+        sums[name].addmm_(part.T, part)  # in single precision and in place: the matrices are large
+        rows[name] = rows.get(name, 0) + len(part)
 
     handles = [
         module.register_forward_pre_hook(add)
@@ -142,7 +148,7 @@ def collect_moments(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: Moments(total / rows[name], rows[name]) for name, total in sums.items()}
+    return {name: Moments(total.double() / rows[name], rows[name]) for name, total in sums.items()}
 
 
 def padding_of(module: nn.Conv2d) -> tuple[int, int]:

@@ -17,7 +17,15 @@ from coldpress.plan import LayerShape
 from coldpress.surgery.events import NORM_TYPES, Shortcut, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import Factorized, effective_weight, factor_weights, fill_factors
 from coldpress.surgery.leastsquares import damping_for, solve
-from coldpress.surgery.moments import MOST_COLUMNS, columns, input_rows, output_rows, sample_positions, unfolds
+from coldpress.surgery.moments import (
+    MOST_COLUMNS,
+    columns,
+    input_rows,
+    output_rows,
+    sample_positions,
+    unfolds,
+    with_constant,
+)
 
 logger = logging.getLogger("coldpress.surgery")
 
@@ -165,8 +173,7 @@ def _fit_layer(
 ) -> None:
     module = student.get_submodule(name)
     # unfold with the original layer's geometry: a factorised layer still covers the same window
-    rows = input_rows(original, tensor, positions)
-    rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+    rows = with_constant(input_rows(original, tensor, positions))
     moments = (rows.T @ rows).double() / len(rows)
     cross = (target.T @ rows).double() / len(rows)
     if damping is None:
