@@ -263,7 +263,7 @@ def _keep_accuracy(
         student, _ = steps.surgery(task, space, planned.plan, moments, recipe)
         drop = 100 * (before - task.score(student, "validation"))
         logger.info("%s at %.0f %%: %.2f points lost on validation", quantity, 100 * fraction, drop)
-        if drop <= recipe.max_accuracy_drop:
+        if drop <= recipe.max_accuracy_drop + 1e-9:  # a whole number of images, written as a fraction
             high, best = fraction, planned
         else:
             low = fraction
