@@ -25,7 +25,7 @@ from coldpress.task import Task
 logger = logging.getLogger("coldpress.planning")
 
 Progress = Callable[[str, int, int], None]
-ATTEMPTS = 4
+ATTEMPTS = 5
 FULL = 0.95
 """A plan that uses so much of its limit is not corrected any further."""
 
@@ -186,7 +186,8 @@ def _within_measured(
             break
         if measured.seconds is not None:
             ratio = measured.seconds / problem.costs["latency"].value(answer.choice)
-            prices.correct(ratio if used > 1.0 else ratio**0.7)  # carefully where more is allowed
+            # a little to spare where too much was used, and carefully where more is allowed
+            prices.correct(1.02 * ratio if used > 1.0 else ratio**0.7)
         if "size" in limits:
             prices.extra_bytes += measured.bytes - problem.costs["size"].value(answer.choice)
     excess, _, answer, problem, measured = min(tried, key=lambda row: row[:2])
