@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import coldpress as cp
 from coldpress.evaluate import compare
-from coldpress.proof import versions
 from coldpress.recovery import Settings, distil
-from coldpress.runtime.devices import device
+from record import Record
 
 KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
 
@@ -83,12 +79,11 @@ def main() -> None:
     parser.add_argument("--runs", default="runs", help="folder for the artifacts")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
-    rows = []
+    record = Record(args, "seed")
     for seed in args.seeds:
-        rows.append(one(args, seed))
-        facts = {"command": shlex.join(["python", *sys.argv]), "versions": versions(), "machine": device(1).summary()}
-        Path(args.out).write_text(json.dumps({**facts, "settings": vars(args), "rows": rows}, indent=1, default=str))
-        print(table(rows), flush=True)
+        if not record.has(seed=seed):
+            record.add(**one(args, seed))
+    print(table(record.rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -10,14 +10,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import platform
-import shlex
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,11 +20,13 @@ import torch_pruning as tp
 from torch import nn
 
 import coldpress as cp
-from coldpress.proof import versions
 from coldpress.recovery import Settings, distil, recalibrate
-from coldpress.runtime.devices import device
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
+from record import Record, spread
+
+TEMPERATURE = 2.0
+CONTROL = "control: the original trained on"
 
 
 def macs_of(model: nn.Module, task: cp.Task) -> int:
@@ -89,7 +86,6 @@ def methods(fraction: float, units: tuple[str, ...]) -> dict[str, Callable[[cp.T
             result = cp.compress(
                 task, cp.Budget(macs=f"{100 * fraction}%"), units=names, epochs=0, seed=seed, refit_plans=0
             )
-            print("   ", result.metrics["solver"], result.metrics["predicted"], flush=True)
             return result.model
 
         return make
@@ -127,22 +123,24 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    rows: list[dict[str, Any]] = []
+    record = Record(args, "method", "seed")
     for seed in args.seeds:
         model = cp.zoo.model(args.model, weights=args.weights)
         task = cp.Task(model, **cp.zoo.data(args.data, args.data_dir).arguments(), seed=seed, name=args.model)
-        original = macs_of(task.model, task)
-        base = judge(task, task.model)
         settings = Settings(epochs=args.epochs, lr=args.lr, seed=seed)
-        rows.append({"method": "original", "seed": seed, "macs": 1.0, "before": base})
-        print(rows[-1], flush=True)
-        if args.epochs:
-            control = copy.deepcopy(task.model)
-            distil(control, task.model, task, settings, temperature=2.0)
-            rows.append({"method": "control", "seed": seed, "macs": 1.0, "after": judge(task, control)})
-            print(rows[-1], flush=True)
+
+        def trained(student: nn.Module, task: cp.Task = task, settings: Settings = settings) -> dict[str, Any]:
+            if not args.epochs:
+                return {}
+            distil(student, task.model, task, settings, temperature=TEMPERATURE)
+            return {"after": judge(task, student)}
+
+        if not record.has(method="original", seed=seed):
+            record.add(method="original", seed=seed, macs=1.0, before=judge(task, task.model))
+        if args.epochs and not record.has(method=CONTROL, seed=seed):
+            record.add(method=CONTROL, seed=seed, macs=1.0, **trained(copy.deepcopy(task.model)))
         for name, make in methods(args.macs, tuple(args.units.split(","))).items():
-            if args.only and name not in args.only:
+            if (args.only and name not in args.only) or record.has(method=name, seed=seed):
                 continue
             start = time.perf_counter()
             torch.manual_seed(seed)
@@ -150,7 +148,7 @@ def main() -> None:
             row: dict[str, Any] = {
                 "method": name,
                 "seed": seed,
-                "macs": macs_of(student, task) / original,
+                "macs": macs_of(student, task) / macs_of(task.model, task),
                 "parameters": sum(p.numel() for p in student.parameters()),
                 "seconds": time.perf_counter() - start,
                 "before": judge(task, student),
@@ -158,37 +156,24 @@ def main() -> None:
             renewed = copy.deepcopy(student)
             recalibrate(renewed, task.calibration(1024)[0])
             row["recalibrated"] = judge(task, renewed)
-            if args.epochs:
-                distil(student, task.model, task, settings, temperature=2.0)
-                row["after"] = judge(task, student)
-            rows.append(row)
-            print(row, flush=True)
-        write(args, rows)
-
-
-def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    facts = {"command": shlex.join(["python", *sys.argv]), "versions": versions(), "machine": device(1).summary()}
-    facts |= {"torch_threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d"), "system": platform.system()}
-    Path(args.out).write_text(json.dumps({**facts, "settings": vars(args), "rows": rows}, indent=1))
-    print(table(rows))
+            record.add(**row, **trained(student))
+    print(table(record.rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Means over seeds, with the smallest and the largest, as Markdown."""
-    lines = ["| method | MACs | no training | BatchNorm recalibrated | after training |", "|---|---|---|---|---|"]
+    lines = [
+        "| method | seeds | MACs | no training | BatchNorm recalibrated | after training |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == name]
         cells = [
-            _spread([100 * row[k]["accuracy"] for row in own if k in row]) for k in ("before", "recalibrated", "after")
+            spread([100 * row[k]["accuracy"] for row in own if k in row]) for k in ("before", "recalibrated", "after")
         ]
-        lines.append(f"| {name} | {100 * own[0]['macs']:.1f} % | " + " | ".join(cells) + " |")
+        macs = spread([100 * row["macs"] for row in own], 1)
+        lines.append(f"| {name} | {len(own)} | {macs} % | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    if not values:
-        return ""
-    return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":

@@ -205,6 +205,7 @@ def test_train_writes_weights_that_evaluate_to_what_is_stated(images: Path, tmp_
     assert not (tmp_path / "colour.safetensors.partial").exists()
     found = json.loads(coldpress("evaluate", *named, "--weights", weights, "--json").stdout)
     assert found["accuracy"] == about["accuracy"]["test"]["accuracy"]
+    assert json.loads(weights.with_suffix(".json").read_text())["held_out"]
     again = coldpress("train", *named, "--out", weights)
     assert again.exit_code == 2
     assert "--overwrite" in words(again)

@@ -69,6 +69,21 @@ def test_the_network_is_within_its_budget(finished: Result) -> None:
     assert finished.plan.choices
 
 
+def test_the_metrics_say_whether_the_budget_was_kept(finished: Result) -> None:
+    (row,) = finished.metrics["budget"]
+    assert row["kept"]
+    assert row["asked"] == "50%"
+    assert row["reached"] == macs(finished.model) <= row["limit"] == 0.5 * macs(network())
+
+
+def test_the_same_command_gives_the_same_plan_on_this_machine_under_a_latency_budget() -> None:
+    settings = {**FAST, "units": ("width",), "measure_seconds": 90.0}
+    first, second = (compress(task_of(), Budget(latency="70%"), **settings) for _ in range(2))
+    assert first.plan.choices
+    assert second.plan.choices == first.plan.choices
+    assert second.metrics["predicted"]["latency_fraction"] == first.metrics["predicted"]["latency_fraction"]
+
+
 def test_what_is_saved_is_what_is_returned(finished: Result) -> None:
     assert finished.folder is not None
     assert all((finished.folder / name).is_file() for name in (*FILES, "report.html"))

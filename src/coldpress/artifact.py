@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from coldpress.errors import ArtifactError
+from coldpress.files import write_tensors
 from coldpress.plan import Plan
 from coldpress.runtime.onnx import free_batch
 from coldpress.surgery.structure import rebuild
@@ -59,7 +60,7 @@ def save_model(model: nn.Module, folder: Path, example_inputs: tuple[Tensor, ...
     """Write the network's weights, and where it can be exported the network itself as ``model.pt2``."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     with explained(folder):
-        save_file(_unshared(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(folder / "model.safetensors", _unshared(tensors), {"format": "pt"})
     try:
         inputs = tuple(torch.cat([x[:1], x[:1]]) for x in example_inputs)
         program = torch.export.export(model.eval(), inputs, dynamic_shapes=free_batch(model, inputs))

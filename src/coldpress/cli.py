@@ -174,6 +174,13 @@ def train(
     batch_size: Annotated[int, typer.Option(help="samples a step")] = 128,
     weight_decay: Annotated[float, typer.Option(help="of weights, not of biases and norms")] = 5e-4,
     label_smoothing: Annotated[float, typer.Option(help="in [0, 1)")] = 0.0,
+    hold_out: Annotated[
+        bool,
+        typer.Option(
+            "--hold-out/--no-hold-out",
+            help="keep validation data out; without it, learn from it too, keep the last epoch",
+        ),
+    ] = True,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16")] = "auto",
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda")] = "auto",
     seed: options.Seed = 0,
@@ -203,7 +210,7 @@ def train(
         device=device,
         precision=precision,  # type: ignore[arg-type]
     )
-    command.run(recipe, settings, out, overwrite)
+    command.run(recipe, settings, out, overwrite, hold_out)
 
 
 @app.command()

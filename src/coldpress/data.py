@@ -58,6 +58,12 @@ class TensorData(Dataset[tuple[Tensor, Tensor]]):
         rows = torch.as_tensor(indices, dtype=torch.long)
         return replace(self, inputs=self.inputs[rows], labels=self.labels[rows])
 
+    def joined(self, other: TensorData) -> TensorData:
+        """The samples of both, in this data set's form."""
+        return replace(
+            self, inputs=torch.cat([self.inputs, other.inputs]), labels=torch.cat([self.labels, other.labels])
+        )
+
     def without(self, other: TensorData) -> TensorData:
         """The samples whose inputs are not, value for value, in ``other``."""
         theirs = {row.tobytes() for row in other.inputs.contiguous().numpy()}

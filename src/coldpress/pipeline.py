@@ -21,8 +21,9 @@ from coldpress.energy.correlation import Correlation
 from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import BudgetError, TaskError
 from coldpress.plan import Plan, Space
-from coldpress.planning import Planned, Progress, absolute, check_reachable, find_plan, pareto
+from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, pareto
 from coldpress.pricing import Prices, layer_rows
+from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.report import render
 from coldpress.solvers import SOLVERS
@@ -47,6 +48,7 @@ class Result:
         metrics: the contents of metrics.json.
         folder: the artifact, None where none was asked for.
         space: all units and options that were on offer.
+        problem: what the solver was last given; `coldpress.solve` takes it, with any solver.
     """
 
     model: nn.Module
@@ -54,6 +56,7 @@ class Result:
     metrics: dict[str, Any]
     folder: Path | None
     space: Space
+    problem: Problem
 
 
 def compress(
@@ -110,6 +113,10 @@ class Preview:
         original: costs of the network as it is: "size" (bytes), "macs", and "latency" (seconds) where it was measured.
         facts: ``predicted`` (costs and KL of the plan), ``solver``, ``layers``, ``refused`` and so on.
         spearman: the energy's rank correlation with measured losses of random plans.
+        problem: what the solver was last given.
+        seconds: that each step took.
+        energy_cost: seconds that the options' sensitivities took, of as many runs of the whole network on the same
+            images as there are options.
     """
 
     plan: Plan
@@ -117,6 +124,9 @@ class Preview:
     original: dict[str, float]
     facts: dict[str, Any]
     spearman: float | None
+    problem: Problem
+    seconds: dict[str, float]
+    energy_cost: float
 
 
 def predict(task: Task, budget: Budget | None = None, *, progress: Progress | None = None, **recipe: Any) -> Preview:
@@ -129,9 +139,13 @@ def predict(task: Task, budget: Budget | None = None, *, progress: Progress | No
     """
     given = _recipe(task, budget, recipe)
     with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
-        decided = _decide(task, given, Workspace(Path(nowhere) / "run", steps.run_key(task, given)), progress)
-    facts = {**decided.facts, "refused": {**decided.space.refused, **decided.facts["refused"]}}
-    return Preview(decided.plan, decided.space, decided.original, facts, decided.correlation.spearman)
+        work = Workspace(Path(nowhere) / "run", steps.run_key(task, given))
+        decided = _decide(task, given, work, progress)
+        seconds = work.seconds()
+    space, found = decided.space, decided.found
+    facts = {**decided.facts, "refused": {**space.refused, **decided.facts["refused"]}}
+    spearman, share = decided.correlation.spearman, found.seconds / (sum(space.sizes) * found.full_pass)
+    return Preview(decided.plan, space, decided.original, facts, spearman, decided.problem, seconds, share)
 
 
 def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Recipe:
@@ -158,6 +172,7 @@ class _Decided:
     found: Sensitivities
     correlation: Correlation
     plan: Plan
+    problem: Problem
     facts: dict[str, Any]
 
 
@@ -172,23 +187,23 @@ def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) 
     effects, moments = steps.effects_of(task, space, recipe, work, tell)
     found, correlation = steps.measured_energy(task, space, effects, recipe, work, tell)
 
-    def plan_within(budget: Budget, rounds: int) -> Planned:
-        own = replace(recipe, rounds=rounds)
-        return find_plan(task, space, effects, found, correlation, prices, budget, own, tell)
+    evidence = Evidence(task, space, effects, found, correlation, prices, recipe)
 
-    chosen: dict[str, Any] = {}
+    def plan_within(budget: Budget, rounds: int) -> Planned:
+        return find_plan(evidence, budget, rounds, tell)
 
     def decide() -> dict[str, Any]:
         if recipe.budget:
             planned = plan_within(limits, recipe.rounds)
         else:
             planned = _keep_accuracy(task, space, recipe, prices, moments, plan_within, tell)
-        chosen["planned"] = planned
+        work.write("problem.json", planned.problem.to_json())
         return _planned_facts(planned, prices, recipe)
 
     facts = work.json("plan", decide)
     plan = Plan.from_json(facts.pop("plan_json"))
-    return _Decided(space, originals, effects, moments, found, correlation, plan, facts)
+    problem = Problem.from_json(work.path("problem.json").read_text())
+    return _Decided(space, originals, effects, moments, found, correlation, plan, problem, facts)
 
 
 def _run(
@@ -220,6 +235,7 @@ def _run(
         },
         "planning": {"seconds": found.seconds, "full_pass": found.full_pass, "runs": found.runs},
     }
+    facts["seconds"] = work.seconds()
     facts["validation"] = _validation(task, untrained, student, recipe)
     built = work.path("artifact")
     shutil.rmtree(built, ignore_errors=True)
@@ -229,7 +245,7 @@ def _run(
     proof.copy_log(work.path("log.jsonl"), built)
     render(built)
     put_in_place(built, folder)
-    return Result(student, plan, metrics, folder, space)
+    return Result(student, plan, metrics, folder, space, decided.problem)
 
 
 def _originals(prices: Prices, seconds: float | None, size: int) -> dict[str, float]:

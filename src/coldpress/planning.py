@@ -72,113 +72,118 @@ def check_reachable(space: Space, prices: Prices, budget: Budget) -> None:
         solve(problem, "greedy", time_limit=5.0)
 
 
-def find_plan(
-    task: Task,
-    space: Space,
-    effects: Effects,
-    found: Sensitivities,
-    correlation: Correlation,
-    prices: Prices,
-    budget: Budget,
-    recipe: Recipe,
-    progress: Progress | None = None,
-) -> Planned:
-    """Solve for a plan within the budget, correct the prices by measuring its shape, and re-linearise around it.
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that plans are found by.
 
-    Args:
+    Attributes:
         task: the model and its data.
         space: its space.
         effects: the options' effects.
         found: the options' sensitivities.
         correlation: holds the shrinkage alpha.
         prices: the costs; corrected in place by what is measured.
-        budget: absolute limits (not percentages).
         recipe: solver, time limit, rounds, seed.
+    """
+
+    task: Task
+    space: Space
+    effects: Effects
+    found: Sensitivities
+    correlation: Correlation
+    prices: Prices
+    recipe: Recipe
+
+    def inputs(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Calibration inputs that the energy is made on, and fresh ones that judge its plans."""
+        inputs, _ = self.task.calibration(2 * self.recipe.calibration)
+        first = [tensor[: self.recipe.calibration] for tensor in inputs]
+        fresh = [tensor[self.recipe.calibration :] for tensor in inputs]
+        return first, fresh if len(fresh[0]) else list(inputs)
+
+    def solve(self, problem: Problem) -> Answer:
+        """The solver's answer, by the recipe's settings."""
+        return solve(problem, self.recipe.solver, seed=self.recipe.seed, time_limit=self.recipe.time_limit)
+
+    def losses(self, plans: Sequence[Choices]) -> list[float]:
+        """Measured KL (nats) of plans on fresh inputs, before the sequential re-fit."""
+        return list(measure_plans(self.task.model, self.effects, list(plans), self.inputs()[1]))
+
+
+def find_plan(
+    evidence: Evidence, budget: Budget, rounds: int | None = None, progress: Progress | None = None
+) -> Planned:
+    """Solve for a plan within the budget, correct the prices by measuring its shape, and re-linearise around it.
+
+    Args:
+        evidence: what plans are found by.
+        budget: absolute limits (not percentages).
+        rounds: re-linearisations at most; the recipe's by default.
         progress: called with (step, done, in all).
     """
-    inputs, _ = task.calibration(2 * recipe.calibration)
-    fresh = [tensor[recipe.calibration :] for tensor in inputs]
-    if not len(fresh[0]):
-        fresh = list(inputs)
-    alpha = _believed(task, space, effects, found, correlation, prices, budget, recipe, fresh)
-    planned = _within_measured(task, space, effects, found.energy(space, alpha), prices, budget, recipe, fresh)
-    for number in range(recipe.rounds):
+    task, space, effects = evidence.task, evidence.space, evidence.effects
+    alpha = _believed(evidence, budget)
+    planned = _within_measured(evidence, evidence.found.energy(space, alpha), budget)
+    for number in range(evidence.recipe.rounds if rounds is None else rounds):
         around = sensitivities(
             task.model,
             space,
             effects,
-            [tensor[: recipe.calibration] for tensor in inputs],
+            evidence.inputs()[0],
             incumbent=planned.plan.choices,
             radius=1,
             progress=(lambda done, total: progress("re-linearise", done, total)) if progress else None,
         )
         local = around.energy(space, alpha)
         try:
-            trust = _trust_region(space, around)
-            other = _within_measured(task, space, effects, local, prices, budget, recipe, fresh, trust)
+            other = _within_measured(evidence, local, budget, _trust_region(space, around))
         except BudgetError:
             logger.info("round %d: no plan within the trust region meets the budget", number + 1)
             break
         better = other.kl < planned.kl
-        rounds = [*planned.rounds, {"before": planned.kl, "after": other.kl, "accepted": better}]
+        tried = [*planned.rounds, {"before": planned.kl, "after": other.kl, "accepted": better}]
         if not better:
-            planned.rounds = rounds
+            planned.rounds = tried
             break
         # the bound and the gap stay those of the global problem
-        planned = replace(other, rounds=rounds, answer=planned.answer, problem=planned.problem)
+        planned = replace(other, rounds=tried, answer=planned.answer, problem=planned.problem)
     return planned
 
 
-def _believed(
-    task: Task,
-    space: Space,
-    effects: Effects,
-    found: Sensitivities,
-    correlation: Correlation,
-    prices: Prices,
-    budget: Budget,
-    recipe: Recipe,
-    fresh: Sequence[Tensor],
-) -> float:
+def _believed(evidence: Evidence, budget: Budget) -> float:
     """How much of the pairwise part to believe: a minimiser exploits its errors, so its own plans are measured."""
-    if recipe.energy == "separable":
+    if evidence.recipe.energy == "separable":
         return 0.0
-    plans = {}
-    for alpha in sorted({0.0, correlation.alpha / 2, correlation.alpha}):
-        problem = Problem(space, found.energy(space, alpha), prices.costs(), budget)
-        plans[alpha] = solve(problem, recipe.solver, seed=recipe.seed, time_limit=recipe.time_limit).plan.choices
-    losses = dict(zip(plans, measure_plans(task.model, effects, list(plans.values()), fresh)))
+    most = evidence.correlation.alpha
+    plans: dict[float, Choices] = {}
+    for alpha in sorted({0.0, most / 2, most}):
+        energy = evidence.found.energy(evidence.space, alpha)
+        problem = Problem(evidence.space, energy, evidence.prices.costs(), budget)
+        plans[alpha] = evidence.solve(problem).plan.choices
+    losses = dict(zip(plans, evidence.losses(list(plans.values()))))
     logger.info("measured loss by alpha: %s", losses)
     return min(losses, key=lambda alpha: losses[alpha])
 
 
-def _within_measured(
-    task: Task,
-    space: Space,
-    effects: Effects,
-    energy: Energy,
-    prices: Prices,
-    budget: Budget,
-    recipe: Recipe,
-    fresh: Sequence[Tensor],
-    trust: Cost | None = None,
-) -> Planned:
+def _within_measured(evidence: Evidence, energy: Energy, budget: Budget, trust: Cost | None = None) -> Planned:
     """Solve, measure a network of the answer's shape, correct the prices, and solve again until the limits are used up.
 
     Of the plans that were measured within the limits the one of least energy is taken; where none was, the one that
     comes nearest, with a warning.
     """
+    space, prices = evidence.space, evidence.prices
     limits = {quantity: float(value) for quantity, value in budget.given().items()}
     tried: list[tuple[float, float, Answer, Problem, Measured]] = []
     for attempt in range(ATTEMPTS):
-        problem = _problem(space, energy, prices, limits, trust)
+        costs = prices.costs() | ({trust.name: trust} if trust else {})
+        problem = Problem(space, energy, costs, Budget(**limits))
         try:
-            answer = solve(problem, recipe.solver, seed=recipe.seed, time_limit=recipe.time_limit)
+            answer = evidence.solve(problem)
         except BudgetError:
             if not tried:
                 raise
             break
-        measured = _measured(task, space, answer.plan.choices, prices, limits, recipe, attempt)
+        measured = _measured(evidence, answer.plan.choices, limits, attempt)
         used = _used(measured, limits)
         tried.append((max(used - 1.0, 0.0), answer.energy, answer, problem, measured))
         logger.info("attempt %d: %.1f %% of the limits used, energy %.4g", attempt + 1, 100 * used, answer.energy)
@@ -193,35 +198,18 @@ def _within_measured(
     excess, _, answer, problem, measured = min(tried, key=lambda row: row[:2])
     if excess > 0.01:
         logger.warning("the nearest plan found uses %.0f %% of its limits as measured", 100 * (1 + excess))
-    kl = next(measure_plans(task.model, effects, [answer.plan.choices], fresh))
-    plan = Plan(dict(answer.plan.choices), effects.kept(answer.plan.choices))
-    costs = problem.costs_of(answer.choice)
-    return Planned(plan, answer, problem, costs, kl, measured.seconds, measured.bytes)
+    choices = answer.plan.choices
+    plan = Plan(dict(choices), evidence.effects.kept(choices))
+    costs_of = problem.costs_of(answer.choice)
+    return Planned(plan, answer, problem, costs_of, evidence.losses([choices])[0], measured.seconds, measured.bytes)
 
 
-def _measured(
-    task: Task,
-    space: Space,
-    choices: Choices,
-    prices: Prices,
-    limits: Mapping[str, float],
-    recipe: Recipe,
-    seed: int,
-) -> Measured:
+def _measured(evidence: Evidence, choices: Choices, limits: Mapping[str, float], seed: int) -> Measured:
     """A network of the plan's shape on the runtime, where a limit depends on it (MACs are exact)."""
     if not {"latency", "size"} & set(limits):
         return Measured(None, 0)
-    timed = prices.table is not None and "latency" in limits
-    return measure_structures(
-        task,
-        space,
-        {"plan": choices},
-        threads=recipe.threads,
-        batch=recipe.batch,
-        seed=seed,
-        timed=timed,
-        reference=prices.seconds,
-    )["plan"]
+    table = evidence.prices.table if "latency" in limits else None
+    return measure_structures(evidence.task, evidence.space, {"plan": choices}, table=table, seed=seed)["plan"]
 
 
 def _used(measured: Measured, limits: Mapping[str, float]) -> float:
@@ -232,11 +220,6 @@ def _used(measured: Measured, limits: Mapping[str, float]) -> float:
     if measured.bytes and "size" in limits:
         parts.append(measured.bytes / limits["size"])
     return max(parts)
-
-
-def _problem(space: Space, energy: Energy, prices: Prices, limits: Mapping[str, float], trust: Cost | None) -> Problem:
-    costs = prices.costs() | ({trust.name: trust} if trust else {})
-    return Problem(space, energy, costs, Budget(**limits))
 
 
 def _trust_region(space: Space, found: Sensitivities) -> Cost:

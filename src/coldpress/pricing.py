@@ -15,6 +15,7 @@ from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers, time_files
 from coldpress.plan import KEEP, LayerShape, Plan, Space
 from coldpress.problem import Cost
+from coldpress.runtime.onnx import structure_of
 from coldpress.surgery.apply import apply_plan
 from coldpress.task import Task
 
@@ -34,8 +35,7 @@ class Prices:
         table: measured layers; None where latency does not matter.
         points: measured whole networks: choices, predicted sum of layers and measured seconds.
         extra_bytes: bytes of the file that are in no layer.
-        seconds: one run of the original, measured; other networks are timed in turns with it and scaled by it, since
-            a machine's speed drifts between runs.
+        seconds: one run of the original, measured.
         calibration: scale and overhead (seconds) from layers to the whole network.
         slow_bits: whether int8 may be taken where it is slower.
     """
@@ -125,27 +125,25 @@ def measure_structures(
     space: Space,
     choices: Mapping[str, Choices],
     *,
-    threads: int,
-    batch: int,
+    table: LatencyTable | None,
     seed: int = 0,
-    timed: bool = True,
-    reference: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Measured]:
-    """Build, export and time networks of the shapes that some choices give, interleaved in one run.
+    """Build, export and time networks of the shapes that some choices give, in turns with the original.
+
+    A machine's speed drifts between runs: once the table knows the original's time, all times are scaled so that the
+    original takes just this. What the table knows already is not timed again, so that a run that is repeated, or goes
+    on after a stop, comes to the same plan.
 
     Args:
         task, space: what the choices are about.
         choices: by name.
-        threads, batch: at which they will be served.
+        table: keeps the times, and is saved; None only weighs the files.
         seed: of the order of timing.
-        timed: False only weighs the files.
-        reference: seconds of the original; with it the original is timed along, and all times are scaled so that it
-            takes just these.
         progress: called with (done, in all).
     """
-    if timed and reference is not None:
-        choices = {**choices, ORIGINAL: {}}
+    if table is not None:
+        choices = {ORIGINAL: {}, **choices}
     inputs, _ = task.calibration(32)
     with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
         files: dict[str, Path] = {}
@@ -158,13 +156,21 @@ def measure_structures(
             if progress:
                 progress(done + 1, len(choices) + 1)
         sizes = {name: path.stat().st_size for name, path in files.items()}
-        if not timed:
+        if table is None:
             return {name: Measured(None, size) for name, size in sizes.items()}
-        times = time_files(files, task.example_inputs, threads=threads, batch=batch, seed=seed)
+        structures = {name: structure_of(path) for name, path in files.items()}
+        new = {name: path for name, path in files.items() if structures[name] not in table.networks}
+        if new:
+            new[ORIGINAL] = files[ORIGINAL]
+            times = time_files(new, task.example_inputs, threads=table.threads, batch=table.batch, seed=seed)
+            now = times[ORIGINAL].median * 1e-3
+            unit = 1e-3 * table.networks.setdefault(structures[ORIGINAL], now) / now
+            for name in new:
+                table.networks.setdefault(structures[name], times[name].median * unit)
+            table.save()
     if progress:
         progress(len(choices) + 1, len(choices) + 1)
-    unit = 1e-3 if reference is None else reference / times[ORIGINAL].median
-    return {name: Measured(times[name].median * unit, size) for name, size in sizes.items()}
+    return {name: Measured(table.networks[structures[name]], size) for name, size in sizes.items()}
 
 
 def price(
@@ -204,7 +210,7 @@ def price(
         rounded = {unit.name: "int8" for unit in space.units if unit.kind == "bits"}
         if rounded:
             whole |= {"int8": rounded, "half int8": {**whole["half"], **rounded}}
-    found = measure_structures(task, space, whole, threads=threads, batch=batch, seed=seed, timed=latency)
+    found = measure_structures(task, space, whole, table=table, seed=seed)
     stored = sum(site.shape.bytes for site in space.sites)
     prices = Prices(space, table, found[ORIGINAL].bytes - stored, slow_bits)
     prices.seconds = found[ORIGINAL].seconds

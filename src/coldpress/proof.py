@@ -100,10 +100,32 @@ def build(
         "device": device(recipe.threads).summary(),
         "command": command or "coldpress.compress(...) with recipe.yaml",
     }
+    metrics["budget"] = _kept(recipe, metrics)
     original.unlink()
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     (folder / "details.json").write_text(json.dumps(details))
     return metrics
+
+
+def _kept(recipe: Recipe, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every limit of the budget against what was measured; latency in seconds."""
+
+    def costs(side: dict[str, Any]) -> dict[str, float]:
+        return {"latency": side["latency_ms"]["median"] / 1e3, "size": side["file_bytes"], "macs": side["macs"]}
+
+    before, after = costs(metrics["original"]), costs(metrics["compressed"])
+    limits, given = recipe.limits().resolve(before), recipe.limits().given()
+    return [
+        {
+            "quantity": quantity,
+            "asked": str(given[quantity]),
+            "limit": limit,
+            "reached": after[quantity],
+            "fraction": after[quantity] / before[quantity],
+            "kept": after[quantity] <= limit,
+        }
+        for quantity, limit in limits.items()
+    ]
 
 
 def _side(model: nn.Module, path: Path, timing: Timing, judged: Evaluation | None, task: Task) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Task:
         train: training data: a torch Dataset, a DataLoader, or a list of batches. Calibration is drawn from it. None
             means no fine-tuning; calibration then takes samples off the validation data, which keeps the others.
         validation: decides between candidates. None: a tenth of ``train`` (at most 5,000 samples) is split off, seeded.
+        hold_out: False leaves ``train`` whole where no validation data is given: training then keeps its last epoch.
         test: only ever reported on. None: nothing is reported as test.
         metric: "accuracy", "top5_accuracy" or a callable ``(logits (N, classes), labels (N,)) -> float``, higher is
             better.
@@ -72,6 +73,7 @@ class Task:
         train: Any = None,
         validation: Any = None,
         test: Any = None,
+        hold_out: bool = True,
         metric: str | Metric = "accuracy",
         loss: str | Criterion = "cross_entropy",
         calibration_size: int = 512,
@@ -94,7 +96,7 @@ class Task:
             splits.check_readable(split, data)
         splits.check_disjoint(given)
         calibration = given.get("train")
-        if "train" in given and "validation" not in given:
+        if hold_out and "train" in given and "validation" not in given:
             given["train"], given["validation"] = splits.split(train, seed)
             calibration = given["train"]
             logger.info("no validation data: a part of train was split off for it")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from coldpress.errors import ArtifactError
+from coldpress.files import write_tensors, write_text
 
 logger = logging.getLogger("coldpress.workspace")
 
@@ -45,6 +45,7 @@ class Workspace:
             if known != key:
                 self.write("key.json", json.dumps({"key": key}))
         self.resumed = known == key
+        self._made: set[str] = set()
 
     def _key(self) -> str | None:
         try:
@@ -60,11 +61,8 @@ class Workspace:
     def write(self, name: str, text: str) -> Path:
         """Write a text file beside, then rename it."""
         path = self.folder / name
-        beside = path.with_name(f".{name}.{os.getpid()}")
         with explained(path):
-            beside.write_text(text)
-            beside.replace(path)
-        return path
+            return write_text(path, text)
 
     def json(self, name: str, compute: Callable[[], Any]) -> Any:
         """The step's result as it was kept, or computed now and kept (JSON-ready data)."""
@@ -75,7 +73,9 @@ class Workspace:
             with self.step(name):
                 found = json.loads(json.dumps(compute()))
             self.write(path.name, json.dumps(found))
-        else:
+            self._made.add(name)
+            return found
+        if name not in self._made:
             logger.info("%s: taken from the stopped run", name)
         return found
 
@@ -87,11 +87,9 @@ class Workspace:
         except (OSError, SafetensorError):
             pass
         with self.step(name):
-            found = {key: tensor.detach().contiguous() for key, tensor in compute().items()}
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+            found = dict(compute())
         with explained(path):
-            save_file(found, beside)
-            beside.replace(path)
+            write_tensors(path, found)
         return found
 
     @contextmanager
@@ -104,6 +102,20 @@ class Workspace:
             done = True
         finally:
             self.log(step=name, seconds=round(time.perf_counter() - start, 3), done=done)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds that each finished step took, over all the times that the run was taken up."""
+        try:
+            lines = (self.folder / "log.jsonl").read_text().splitlines()
+        except OSError:
+            return {}
+        found: dict[str, float] = {}
+        for text in lines:
+            with suppress(ValueError):  # a killed run may have left half a line
+                line = json.loads(text)
+                if "step" in line:
+                    found[line["step"]] = round(found.get(line["step"], 0.0) + line["seconds"], 3)
+        return found
 
     def log(self, **values: Any) -> None:
         """Append a line to log.jsonl."""

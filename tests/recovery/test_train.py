@@ -160,6 +160,7 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
 
     def vanish(step: int, steps: int, loss: float) -> None:
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "run").write_text("in the way")
 
     with pytest.raises(CheckpointError, match="cannot be written"):
         fit(model, task(model), QUICK, checkpoint_dir=tmp_path / "run", progress=vanish)

@@ -33,6 +33,15 @@ def test_terminal_table_says_what_the_page_says() -> None:
         assert words in text
 
 
+def test_every_limit_is_held_against_what_was_measured() -> None:
+    (latency, kept), (size, broken) = tables.budget(metrics())
+    assert kept
+    assert latency == "Latency 1.10 ms, 22.9 % of the original's; asked for at most 25%: kept"
+    assert not broken
+    assert size.endswith("asked for at most 1MB: NOT kept")
+    assert tables.budget({}) == []
+
+
 def test_rows_without_numbers_are_left_out() -> None:
     data = metrics()
     for side in ("original", "compressed"):

@@ -11,6 +11,7 @@ import torch
 
 from coldpress.errors import ExportError
 from coldpress.runtime import export, file_bytes, run, session, weight_nodes
+from coldpress.runtime.onnx import structure_of
 
 from .nets import Branching, Dict, Wide, residual
 
@@ -28,6 +29,18 @@ def test_outputs_equal_pytorch_for_batches_it_was_not_exported_with(exported: Pa
         with torch.no_grad():
             wanted = model(x).numpy()
         np.testing.assert_allclose(run(running, {"input": x.numpy()})[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_structure_is_of_shapes_and_not_of_values(exported: Path, tmp_path: Path) -> None:
+    changed, wider = residual(), residual()
+    with torch.no_grad():
+        for p in changed.parameters():
+            p.mul_(1.5)
+    inputs = (torch.zeros(1, 3, 8, 8),)
+    assert structure_of(export(changed, inputs, tmp_path / "changed.onnx")) == structure_of(exported)
+    layer = next(m for m in wider.modules() if isinstance(m, torch.nn.Linear))
+    layer.weight, layer.bias = torch.nn.Parameter(layer.weight[:-1]), torch.nn.Parameter(layer.bias[:-1])
+    assert structure_of(export(wider, inputs, tmp_path / "wider.onnx")) != structure_of(exported)
 
 
 def test_names_and_size(exported: Path) -> None:

@@ -21,7 +21,7 @@ from coldpress.plan import KEEP, Plan, Space
 from coldpress.proof import reproduce_command
 from coldpress.recipe import Recipe
 from coldpress.report import formats
-from coldpress.report.tables import final_table
+from coldpress.report.tables import budget, final_table
 
 DEMO: dict[str, Any] = {
     "model": "fashion_cnn",
@@ -85,6 +85,8 @@ def show_result(metrics: Mapping[str, Any], space: Space, plan: Plan, folder: Pa
     out.print()
     out.print(final_table(metrics))
     out.print(f"Plan: {describe_plan(space, plan)}")
+    for words, kept in budget(metrics):
+        out.print(words, style="" if kept else "yellow", soft_wrap=True, highlight=False)
     for line in (_promise(metrics), _validation(metrics), _reported(metrics), refused):
         if line:
             out.print(escape(line), soft_wrap=True)

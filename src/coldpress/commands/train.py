@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from coldpress.commands.subject import build_model, check_new, read_data
 from coldpress.commands.terminal import err, out, progress_bars
 from coldpress.errors import TaskError
 from coldpress.evaluate import Evaluation
+from coldpress.files import write_tensors, write_text
 from coldpress.proof import reproduce_command, versions
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, fit
@@ -25,8 +24,11 @@ from coldpress.task import Task
 from coldpress.workspace import explained
 
 
-def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool) -> None:
-    """Train what a recipe names and write ``path`` and the JSON beside it."""
+def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_out: bool = True) -> None:
+    """Train what a recipe names and write ``path`` and the JSON beside it.
+
+    Without ``hold_out`` the validation data is learned from too, and the last epoch is kept.
+    """
     if path.suffix != ".safetensors":
         raise TaskError(f"--out is {path}; it must end in .safetensors")
     about = path.with_suffix(".json")
@@ -37,7 +39,8 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool) -> None
     splits = read_data(recipe.data, recipe.data_dir, recipe.seed)
     torch.manual_seed(recipe.seed)  # the initial weights
     model = build_model(recipe.model, recipe.weights or "random", recipe.num_classes, splits)
-    task = Task(model, None, **splits.arguments(), seed=recipe.seed, name=recipe.model)
+    arguments = (splits if hold_out else splits.whole()).arguments()
+    task = Task(model, None, **arguments, hold_out=hold_out, seed=recipe.seed, name=recipe.model)
     if task.train is None:
         raise TaskError(f"the data {recipe.data} has no train part; give one that has")
     checkpoints = path.with_name(path.name + ".partial")
@@ -48,8 +51,9 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool) -> None
 
         history = fit(task.model, task, settings, checkpoint_dir=checkpoints, progress=step)
     for epoch in history.epochs:
-        score = formats.percent(epoch.validation_score, 2)
-        err.print(f"epoch {epoch.epoch}: validation {score}", highlight=False)
+        loss = "" if epoch.train_loss is None else f"train loss {epoch.train_loss:.4f}"
+        score = "" if epoch.validation_score is None else f"validation {formats.percent(epoch.validation_score, 2)}"
+        err.print(f"epoch {epoch.epoch}: {', '.join(filter(None, (loss, score))) or 'as given'}", highlight=False)
     judged = {
         split: _judged(task.evaluate(model, split))  # type: ignore[arg-type]
         for split in ("validation", "test")
@@ -60,6 +64,7 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool) -> None
         "weights": recipe.weights,
         "data": recipe.data,
         "accuracy": judged,
+        "held_out": hold_out,
         "best_epoch": history.best,
         "epochs": [asdict(epoch) for epoch in history.epochs],
         "settings": asdict(settings),
@@ -81,11 +86,7 @@ def _judged(found: Evaluation) -> dict[str, Any]:
 
 def _write(model: torch.nn.Module, path: Path, about: Path, facts: dict[str, Any]) -> None:
     """Both files, each written beside and renamed, the weights first."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     with explained(path):
-        save_file({name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}, beside)
-        digest = hashlib.sha256(beside.read_bytes()).hexdigest()
-        beside.replace(path)
-        note = about.with_name(f".{about.name}.{os.getpid()}")
-        note.write_text(json.dumps({**facts, "sha256": digest}, indent=1) + "\n")
-        note.replace(about)
+        write_tensors(path, model.state_dict())
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        write_text(about, json.dumps({**facts, "sha256": digest}, indent=1) + "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from coldpress.cost.bench import layer_seconds, switch_seconds
 from coldpress.cost.devices import cache_folder
 from coldpress.cost.grid import chunks, family, key, ordered, plain, shape_of
 from coldpress.cost.interpolate import Family
+from coldpress.files import write_text
 from coldpress.plan import LayerShape
 from coldpress.runtime.devices import Device, device
 
@@ -35,6 +35,8 @@ Progress = Callable[[int, int], None]
 class LatencyTable:
     """Measured seconds of dense layers on this device; factorised layers are sums of their factors.
 
+    ``networks`` keeps seconds of whole networks by their structure, so that the same question has the same answer.
+
     Args:
         folder: where the table is kept; by default the environment's COLDPRESS_CACHE, else ~/.cache/coldpress.
         threads: threads within one operator.
@@ -48,6 +50,7 @@ class LatencyTable:
         self.device = profile or device(threads)
         self.threads, self.batch = threads, batch
         self.path = Path(folder or cache_folder()) / f"latency-{self.device.fingerprint}-batch{batch}.json"
+        self.networks: dict[str, float] = {}
         self._seconds, self._switches = self._read()
         self._families: dict[LayerShape, Family] = {}
         self._known: dict[LayerShape, float] = {}
@@ -116,19 +119,18 @@ class LatencyTable:
 
     def save(self) -> Path:
         """Write the table, joined with what another process may have saved meanwhile; written beside and renamed."""
+        networks = self.networks
         seconds, switches = self._read()
+        self.networks = {**self.networks, **networks}
         self._seconds, self._switches = {**seconds, **self._seconds}, {**switches, **self._switches}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         data = {
             "coldpress_latency": FORMAT,
             "device": self.device.summary(),
             "seconds": self._seconds,
             "switches": {str(elements): value for elements, value in self._switches.items()},
+            "networks": self.networks,
         }
-        beside.write_text(json.dumps(data, indent=0))
-        beside.replace(self.path)
-        return self.path
+        return write_text(self.path, json.dumps(data, indent=0))
 
     def _measure(self, shapes: Sequence[LayerShape], samples: dict[str, list[float]]) -> None:
         """One more sample of each layer; the table holds the median of all."""
@@ -166,6 +168,7 @@ class LatencyTable:
             found = {str(name): float(value) for name, value in data["seconds"].items()}
             for name in found:
                 shape_of(name)
+            self.networks = {str(name): float(value) for name, value in data.get("networks", {}).items()}
             return found, {int(elements): float(value) for elements, value in data["switches"].items()}
         except FileNotFoundError:
             return {}, {}

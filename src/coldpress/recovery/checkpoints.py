@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from coldpress.errors import CheckpointError
+from coldpress.files import beside, write_tensors
 
 logger = logging.getLogger("coldpress.recovery")
 
@@ -81,8 +82,10 @@ class Checkpoints:
         assert self.folder is not None
         target = self._path(epoch)
         whole = {**state, "epoch": epoch, "best": best, "key": self.key}
-        self._write(target, lambda beside: save_file(weights, str(beside)))
-        self._write(self.folder / "state.pt", lambda beside: torch.save(whole, beside))
+        with _explained(target):
+            write_tensors(target, weights)
+        with _explained(self.folder / "state.pt"), beside(self.folder / "state.pt") as place:
+            torch.save(whole, place)
         for path in self.folder.glob("epoch-*.safetensors"):
             if path not in (target, self._path(best)):
                 path.unlink(missing_ok=True)
@@ -93,19 +96,6 @@ class Checkpoints:
         if found is None:
             raise KeyError(epoch)
         return found
-
-    @staticmethod
-    def _write(target: Path, write: Callable[[Path], None]) -> None:
-        beside = target.with_suffix(f".{os.getpid()}.part")
-        try:
-            write(beside)
-            os.replace(beside, target)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            beside.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"the checkpoint {target} cannot be written ({error}); free some space or choose another folder, "
-                "then run the same again: it goes on from the last whole epoch"
-            ) from error
 
     def _path(self, epoch: int) -> Path:
         assert self.folder is not None
@@ -118,3 +108,14 @@ class Checkpoints:
             return load_file(str(self._path(epoch)))
         except (OSError, SafetensorError):
             return None
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the checkpoint {target} cannot be written ({error}); free some space or choose another folder, "
+            "then run the same again: it goes on from the last whole epoch"
+        ) from error

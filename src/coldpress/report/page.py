@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from coldpress.errors import ArtifactError
+from coldpress.files import write_text
 from coldpress.report import figures, formats, layers, tables
 
 logger = logging.getLogger("coldpress.report")
@@ -52,10 +52,9 @@ def render(folder: str | Path) -> Path:
         raise ArtifactError(
             f"metrics.json or details.json in {folder} is not in the form of an artifact: {error!r}; run compress again"
         ) from error
-    page, beside = folder / NAME, folder / f"{NAME}.partial"
+    page = folder / NAME
     try:
-        beside.write_text(html, encoding="utf-8")
-        os.replace(beside, page)
+        write_text(page, html)
     except OSError as error:
         raise ArtifactError(f"{page} cannot be written: {error.strerror}; make room or give another folder") from error
     logger.info("wrote %s", page)
@@ -113,6 +112,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "rows": tables.comparison(metrics),
         "conditions": tables.conditions(metrics),
         "paired_test": tables.paired_test(metrics),
+        "budget": tables.budget(metrics),
         "comparison": metrics.get("comparison") or {},
         "control": metrics.get("control") or {},
         "prediction": tables.prediction(metrics),

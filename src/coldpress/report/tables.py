@@ -96,6 +96,20 @@ def _difference_interval(metrics: Json) -> str:
     return f"{formats.signed(bounds[0])} to {formats.signed(bounds[1])}" if bounds else ""
 
 
+def budget(metrics: Json) -> list[tuple[str, bool]]:
+    """A sentence for every limit of the budget, as measured at the end, and whether it was kept."""
+    shows = {"latency": lambda v: formats.milliseconds(v * 1e3), "size": formats.size, "macs": formats.scaled}
+    names = {"latency": "Latency", "size": "ONNX file", "macs": "MACs"}
+    return [
+        (
+            f"{names[row['quantity']]} {shows[row['quantity']](row['reached'])}, {formats.percent(row['fraction'])} of "
+            f"the original's; asked for at most {row['asked']}: {'kept' if row['kept'] else 'NOT kept'}",
+            bool(row["kept"]),
+        )
+        for row in metrics.get("budget") or ()
+    ]
+
+
 def paired_test(metrics: Json) -> str:
     """One sentence on whether both models differ in accuracy, or nothing where no test was made."""
     data = metrics.get("comparison") or {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
 import io
 import logging
-import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import ExportError
+from coldpress.files import beside
 from coldpress.runtime.sessions import run, session
 
 log = logging.getLogger("coldpress.runtime")
@@ -62,17 +63,32 @@ def export(
         names_out = list(output_names or _names("logits", "output", len(outputs)))
         written = _convert(model, inputs, names_in, names_out)
         _tidy(written)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            beside.write_bytes(written.SerializeToString())
-            _check(model, inputs, beside)
-            beside.replace(path)
-        except OSError as error:
-            raise ExportError(f"cannot write {path}: {error}; choose another folder or free some space") from error
-        finally:
-            beside.unlink(missing_ok=True)
+        write_model(written, path, lambda place: _check(model, inputs, place))
     return path
+
+
+def write_model(model: onnx.ModelProto, path: Path, check: Callable[[Path], None] | None = None) -> None:
+    """Write an ONNX file once ``check`` lets it pass. Raises ExportError when it cannot be written."""
+    try:
+        with beside(path) as place:
+            place.write_bytes(model.SerializeToString())
+            if check is not None:
+                check(place)
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error}; choose another folder or free some space") from error
+
+
+def structure_of(path: str | Path) -> str:
+    """Names what a file's speed and size depend on: its operators and the shapes of its tensors, not their values."""
+    graph = onnx.load(str(path)).graph
+    digest = hashlib.sha256()
+    for tensor in sorted(graph.initializer, key=lambda tensor: str(tensor.name)):
+        digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)};".encode())
+    for node in graph.node:
+        plain = [a for a in node.attribute if a.type != onnx.AttributeProto.TENSOR]
+        digest.update(f"{node.op_type} {list(node.input)} {list(node.output)};".encode())
+        digest.update(b"".join(a.SerializeToString(deterministic=True) for a in plain))
+    return digest.hexdigest()[:24]
 
 
 def free_batch(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from coldpress.errors import ExportError
 from coldpress.runtime.calibrate import Method, ranges
+from coldpress.runtime.onnx import write_model
 
 log = logging.getLogger("coldpress.runtime")
 
@@ -64,15 +64,7 @@ def quantize(
     if chosen:
         kept = chosen | _between(model.graph, chosen)
         model = _quantized(model, kept, calibration_arrays, method)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(model.SerializeToString())
-        beside.replace(path)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error}; choose another folder or free some space") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_model(model, path)
     return path
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from coldpress.data import TensorData
 from coldpress.errors import TaskError
+from coldpress.files import beside
 from coldpress.zoo.cache import cache_folder
 
 logger = logging.getLogger("coldpress.zoo")
@@ -113,12 +113,8 @@ def _load(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]] | N
 
 
 def _save(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
+        with beside(path) as place, open(place, "wb") as file:
             np.savez(file, images=images, labels=labels)
-        os.replace(beside, path)
     except OSError as error:
         logger.warning("the cache %s cannot be written (%s); the data is decoded again next time", path, error)
-        beside.unlink(missing_ok=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import ConcatDataset
+
 from coldpress.data import TensorData
 from coldpress.errors import TaskError
 from coldpress.splits import split
@@ -26,6 +28,14 @@ class Splits:
     def arguments(self) -> dict[str, Any]:
         """The three as keyword arguments of Task."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def whole(self) -> Splits:
+        """The same data with validation joined to train, for training where nothing is left to decide."""
+        if self.train is None or self.validation is None:
+            return self
+        if isinstance(self.train, TensorData) and isinstance(self.validation, TensorData):
+            return Splits(self.train.joined(self.validation), None, self.test)
+        return Splits(ConcatDataset([self.train, self.validation]), None, self.test)
 
 
 def data(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Splits:

@@ -1,0 +1,79 @@
+"""A benchmark's JSON file: rows are added as they are measured, and a stopped run goes on with what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coldpress.proof import versions
+from coldpress.runtime.devices import device
+
+FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control")
+"""Settings that may change between the parts of one record."""
+
+
+class Record:
+    """Rows of measurements in a file, each with the commit and the day it was made.
+
+    Args:
+        args: the command's settings; ``args.out`` is the file. Rows of a file made with other settings are refused.
+        keys: entries that name a row.
+    """
+
+    def __init__(self, args: argparse.Namespace, *keys: str) -> None:
+        self.path, self.keys = Path(args.out), keys
+        settings = {name: value for name, value in vars(args).items() if name not in FREE}
+        self.head = {
+            "command": shlex.join(["python", *sys.argv]),
+            "versions": versions(),
+            "machine": device(1).summary(),
+            "torch_threads": torch.get_num_threads(),
+            "settings": settings,
+        }
+        self.rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            found = json.loads(self.path.read_text())
+            if found["settings"] != json.loads(json.dumps(settings)):
+                raise SystemExit(f"{self.path} holds rows of other settings, {found['settings']}: choose another --out")
+            self.rows = found["rows"]
+
+    def has(self, **name: Any) -> bool:
+        """Whether a row of this name is there."""
+        return any(all(row.get(key) == value for key, value in name.items()) for row in self.rows)
+
+    def add(self, **row: Any) -> None:
+        """Add a row, or replace the one of its name, and write the file (beside, then renamed)."""
+        name = {key: row.get(key) for key in self.keys}
+        self.rows = [old for old in self.rows if any(old.get(key) != value for key, value in name.items())]
+        self.rows.append({**row, "commit": commit(), "day": time.strftime("%Y-%m-%d")})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".partial")
+        beside.write_text(json.dumps({**self.head, "rows": self.rows}, indent=1, default=str) + "\n")
+        beside.replace(self.path)
+        print(json.dumps({**name, **{k: v for k, v in row.items() if isinstance(v, int | float | str)}}), flush=True)
+
+
+def commit() -> str:
+    """The commit that is measured, with a + where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "../src", ".") else "")
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Mean, and least to most, as text; empty where there is nothing."""
+    if not values:
+        return ""
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
