@@ -84,6 +84,13 @@ def test_split_of_a_loader_keeps_the_way_it_loads() -> None:
     assert sum(len(labels) for _, labels in task.batches("validation")) == 10
 
 
+def test_nothing_is_held_out_where_that_is_asked() -> None:
+    task = Task(net(), EXAMPLES, train=images(), test=images(9, 1), hold_out=False)
+    assert task.validation is None
+    assert len(task.train) == 60
+    assert task.report_split == "test"
+
+
 def test_without_train_calibration_leaves_validation() -> None:
     task = Task(net(), EXAMPLES, validation=images(40), calibration_size=10)
     drawn, _ = task.calibration()

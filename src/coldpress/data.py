@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from coldpress.errors import TaskError
@@ -30,7 +29,8 @@ class TensorData(Dataset[tuple[Tensor, Tensor]]):
         classes: class names, by label.
         mean, std: per channel, of the scaled inputs; empty leaves them as they are.
         flip: augmentation mirrors images left to right half of the time.
-        pad: augmentation pads by so many pixels and crops back at random.
+        pad: augmentation shifts images by up to so many pixels; an image goes on mirrored beyond its border, since no
+            test image has a black one.
         sources: the files that the samples came from, where the data set stands for whole files.
     """
 
@@ -95,16 +95,21 @@ class TensorData(Dataset[tuple[Tensor, Tensor]]):
     def _augment(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
         count, _, height, width = inputs.shape
         if self.pad:
-            # The padding is black before normalisation, as in torchvision's RandomCrop on images.
-            padded = F.pad(inputs, (self.pad,) * 4)
-            tops, lefts = torch.randint(0, 2 * self.pad + 1, (2, count), generator=generator)
-            rows = (tops[:, None] + torch.arange(height))[:, :, None]
-            columns = (lefts[:, None] + torch.arange(width))[:, None, :]
-            inputs = padded.permute(0, 2, 3, 1)[torch.arange(count)[:, None, None], rows, columns].permute(0, 3, 1, 2)
+            # Beyond its borders an image is continued by its mirror image.
+            tops, lefts = torch.randint(-self.pad, self.pad + 1, (2, count), generator=generator)
+            rows = _mirrored(tops[:, None] + torch.arange(height), height)[:, :, None]
+            columns = _mirrored(lefts[:, None] + torch.arange(width), width)[:, None, :]
+            inputs = inputs.permute(0, 2, 3, 1)[torch.arange(count)[:, None, None], rows, columns].permute(0, 3, 1, 2)
         if self.flip:
             mirrored = torch.rand(count, generator=generator) < 0.5
             inputs = torch.where(mirrored[:, None, None, None], inputs.flip(3), inputs)
         return inputs
+
+
+def _mirrored(positions: Tensor, size: int) -> Tensor:
+    """Positions outside ``[0, size)`` reflected at the border pixels."""
+    positions = positions.abs()
+    return torch.where(positions >= size, 2 * (size - 1) - positions, positions).clamp(0, size - 1)
 
 
 def read_batches(

@@ -61,6 +61,20 @@ def test_the_bundled_data_is_small_balanced_and_disjoint() -> None:
     assert sum(f.stat().st_size for f in (bundled / "fashion_mini.npz", bundled / "LICENSE-fashion-mnist")) < 5e6
 
 
+def test_validation_can_be_joined_to_train(tmp_path: Path) -> None:
+    splits = zoo.data("fashion-mini")
+    whole = splits.whole()
+    assert len(whole.train) == len(splits.train) + len(splits.validation)
+    assert whole.validation is None
+    assert (whole.train.flip, whole.train.pad, whole.test) == (splits.train.flip, splits.train.pad, splits.test)
+    for name, size in (("cat", (40, 30)), ("dog", (30, 40))):  # not kept in memory: images of several sizes
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            image(i, size).save(tmp_path / name / f"{i}.png")
+    splits = zoo.data(f"folder:{tmp_path}")
+    assert len(splits.whole().train) == len(splits.train) + len(splits.validation)
+
+
 def test_normalisation_of_the_bundled_data_is_about_right() -> None:
     inputs, _ = next(zoo.data("fashion-mini").train.batches(6000))
     assert abs(float(inputs.mean())) < 0.05
