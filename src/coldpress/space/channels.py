@@ -155,7 +155,7 @@ def _as_group(name: str, channels: int, parts: Members, modules: dict[str, nn.Mo
     for (module_name, role), pairs in parts.items():
         module = modules.get(module_name)
         if module is None or pairs is None:
-            return "it holds a parameter that belongs to no known module"
+            return "its channels pass what cannot be narrowed: zero padding, or a parameter outside of all layers"
         if len(pairs) != channels or len({len(rows) for rows in pairs.values()}) != 1:
             return f"its channels do not map evenly onto {module_name!r}"
         index = np.array([pairs[channel] for channel in range(channels)], dtype=np.int64)
