@@ -20,7 +20,7 @@ from coldpress.report.tables import refused_groups
 from coldpress.space import find_space
 from coldpress.task import Task
 
-UNITS = {"macs": 1e6, "size": 1e3, "latency": 1e6}
+UNITS = {"macs": 1e6, "size": 1e3, "latency": 1e-6}
 HEADS = {"macs": "MMACs", "size": "kB", "latency": "us"}
 
 
