@@ -58,9 +58,8 @@ def check_output(folder: Path, overwrite: bool) -> None:
 
 def save_model(model: nn.Module, folder: Path, example_inputs: tuple[Tensor, ...]) -> None:
     """Write the network's weights, and where it can be exported the network itself as ``model.pt2``."""
-    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     with explained(folder):
-        write_tensors(folder / "model.safetensors", _unshared(tensors), {"format": "pt"})
+        write_tensors(folder / "model.safetensors", model.state_dict(), {"format": "pt"})
     try:
         inputs = tuple(torch.cat([x[:1], x[:1]]) for x in example_inputs)
         program = torch.export.export(model.eval(), inputs, dynamic_shapes=free_batch(model, inputs))
@@ -69,16 +68,6 @@ def save_model(model: nn.Module, folder: Path, example_inputs: tuple[Tensor, ...
     except Exception as error:  # torch.export has no common base class for what it cannot do
         logger.warning("no %s: this model cannot be exported as a program (%s)", PROGRAM, type(error).__name__)
         (folder / PROGRAM).unlink(missing_ok=True)
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    seen: set[int] = set()
-    found = {}
-    for name, tensor in tensors.items():
-        pointer = tensor.data_ptr()
-        found[name] = tensor.clone() if pointer in seen and pointer else tensor
-        seen.add(pointer)
-    return found
 
 
 def put_in_place(built: Path, folder: Path) -> None:

@@ -31,7 +31,6 @@ class TensorData(Dataset[tuple[Tensor, Tensor]]):
         flip: augmentation mirrors images left to right half of the time.
         pad: augmentation shifts images by up to so many pixels; an image goes on mirrored beyond its border, since no
             test image has a black one.
-        sources: the files that the samples came from, where the data set stands for whole files.
     """
 
     inputs: Tensor
@@ -41,7 +40,6 @@ class TensorData(Dataset[tuple[Tensor, Tensor]]):
     std: tuple[float, ...] = ()
     flip: bool = False
     pad: int = 0
-    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from coldpress.runtime.sessions import run, session
 from coldpress.task import Split, Task
 
 CALIBRATION_BATCH = 32
+CALIBRATION_IMAGES = 256
 
 
 def int8_layers(space: Space, plan: Plan, model: nn.Module) -> list[str]:
@@ -78,6 +80,18 @@ def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2) -> Eva
         return torch.from_numpy(np.asarray(run(running, [tensor.numpy() for tensor in inputs])[0]))
 
     return task.evaluate(predict, split)
+
+
+def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split: Split) -> float:
+    """The task's metric of what would be deployed: rounded where the plan says int8, else the network itself."""
+    int8 = int8_layers(space, plan, model)
+    if not int8:
+        return task.score(model, split)
+    inputs, _ = task.calibration(CALIBRATION_IMAGES)
+    with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
+        fp32, path = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        export_both(model, task.example_inputs, int8, inputs, fp32, path)
+        return evaluate_file(task, path, split).score(task.metric)
 
 
 def time_files(

@@ -39,10 +39,18 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a safetensors file; see `beside`. A full disk is an OSError here too."""
+    """Write a safetensors file; see `beside`. Tensors that share memory are written one by one; a full disk is an
+    OSError here too.
+    """
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.detach().clone() if memory in seen else tensor.detach().contiguous()
+        seen.add(memory)
     with beside(path) as place:
         try:
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, place, dict(metadata or {}) or None)
+            save_file(own, place, dict(metadata or {}) or None)
         except SafetensorError as error:
             raise OSError(str(error)) from error
     return path

@@ -18,7 +18,7 @@ from coldpress.plan import Plan, Space
 from coldpress.pricing import Choices, Measured, Prices, measure_structures
 from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.recipe import Recipe
-from coldpress.solvers import Answer, solve
+from coldpress.solvers import Answer, relative_gap, solve
 from coldpress.surgery.effects import Effects
 from coldpress.task import Task
 
@@ -68,8 +68,12 @@ def check_reachable(space: Space, prices: Prices, budget: Budget) -> None:
                 f"the smallest is {_number(quantity, smallest)} ({smallest / original:.1%}); raise the budget, or give "
                 f"more kinds of unit with --units"
             )
-    if problem.limits:
+    if not problem.limits:
+        return
+    try:
         solve(problem, "greedy", time_limit=5.0)
+    except BudgetError:  # limits that bind together: greedy proves nothing
+        solve(problem, "auto", time_limit=10.0)
 
 
 @dataclass(frozen=True)
@@ -94,20 +98,26 @@ class Evidence:
     prices: Prices
     recipe: Recipe
 
-    def inputs(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Calibration inputs that the energy is made on, and fresh ones that judge its plans."""
-        inputs, _ = self.task.calibration(2 * self.recipe.calibration)
-        first = [tensor[: self.recipe.calibration] for tensor in inputs]
-        fresh = [tensor[self.recipe.calibration :] for tensor in inputs]
-        return first, fresh if len(fresh[0]) else list(inputs)
-
     def solve(self, problem: Problem) -> Answer:
         """The solver's answer, by the recipe's settings."""
         return solve(problem, self.recipe.solver, seed=self.recipe.seed, time_limit=self.recipe.time_limit)
 
     def losses(self, plans: Sequence[Choices]) -> list[float]:
         """Measured KL (nats) of plans on fresh inputs, before the sequential re-fit."""
-        return list(measure_plans(self.task.model, self.effects, list(plans), self.inputs()[1]))
+        _, fresh = calibration_parts(self.task, self.recipe)
+        return list(measure_plans(self.task.model, self.effects, list(plans), fresh))
+
+
+def calibration_parts(task: Task, recipe: Recipe) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs that the energy is made on, and others that judge plans: those that no weight was fitted on either.
+
+    Where the data has too few samples for that, the judges are the last of those that there are.
+    """
+    fitted = max(recipe.calibration, recipe.refit_images)
+    inputs, _ = task.calibration(fitted + recipe.calibration)
+    first = [tensor[: recipe.calibration] for tensor in inputs]
+    start = min(fitted, max(len(inputs[0]) - recipe.calibration, len(inputs[0]) // 2))
+    return first, [tensor[start:] for tensor in inputs]
 
 
 def find_plan(
@@ -129,7 +139,7 @@ def find_plan(
             task.model,
             space,
             effects,
-            evidence.inputs()[0],
+            calibration_parts(task, evidence.recipe)[0],
             incumbent=planned.plan.choices,
             radius=1,
             progress=(lambda done, total: progress("re-linearise", done, total)) if progress else None,
@@ -145,9 +155,19 @@ def find_plan(
         if not better:
             planned.rounds = tried
             break
-        # the bound and the gap stay those of the global problem
-        planned = replace(other, rounds=tried, answer=planned.answer, problem=planned.problem)
+        # the bound stays that of the global problem
+        answer = _held_against(planned.answer, planned.problem, other.plan)
+        planned = replace(other, rounds=tried, answer=answer, problem=planned.problem)
     return planned
+
+
+def _held_against(answer: Answer, problem: Problem, plan: Plan) -> Answer:
+    """The answer with another plan in its place; no gap where the plan is outside of the problem's limits."""
+    choice = problem.choice(plan)
+    energy = problem.energy_of(choice)
+    bound = answer.lower_bound if problem.feasible(choice) else None
+    gap = None if bound is None else relative_gap(energy, bound)
+    return replace(answer, plan=plan, choice=choice, energy=energy, lower_bound=bound, gap=gap)
 
 
 def _believed(evidence: Evidence, budget: Budget) -> float:
@@ -235,18 +255,18 @@ def absolute(budget: Budget, originals: Mapping[str, float]) -> Budget:
 
 
 def pareto(problem: Problem, quantity: str, seed: int = 0, points: int = 9) -> list[tuple[float, Choices, float]]:
-    """Plans over a sweep of one limit, by the annealer: (fraction of the original, choices, energy)."""
+    """Plans over a sweep of one limit, by the annealer: (limit, choices, energy)."""
     bound, best = problem.smallest(quantity)
     original = problem.originals[quantity]
     low = (best if np.isfinite(best) else bound) / original
     found: list[tuple[float, Choices, float]] = []
     for fraction in np.linspace(min(low * 1.05, 0.95), 0.95, points):
-        limits = {quantity: float(fraction * original)}
+        limit = float(fraction * original)
         try:
-            answer = solve(replace(problem, budget=Budget(**limits)), "anneal", seed=seed, time_limit=1.0)
+            answer = solve(replace(problem, budget=Budget(**{quantity: limit})), "anneal", seed=seed, time_limit=1.0)
         except BudgetError:
             continue
-        found.append((float(fraction), dict(answer.plan.choices), answer.energy))
+        found.append((limit, dict(answer.plan.choices), answer.energy))
     return found
 
 
@@ -254,9 +274,7 @@ def measure_energy(
     task: Task, space: Space, effects: Effects, recipe: Recipe, progress: Progress | None = None
 ) -> tuple[Sensitivities, Correlation]:
     """Sensitivities on one half of the calibration data, random plans on the other."""
-    inputs, _ = task.calibration(2 * recipe.calibration)
-    first = [tensor[: recipe.calibration] for tensor in inputs]
-    second = [tensor[recipe.calibration :] for tensor in inputs]
+    first, fresh = calibration_parts(task, recipe)
 
     def tell(step: str) -> Callable[[int, int], None] | None:
         return (lambda done, total: progress(step, done, total)) if progress else None
@@ -267,7 +285,7 @@ def measure_energy(
         space,
         effects,
         found,
-        second if len(second[0]) else first,
+        fresh,
         count=recipe.random_plans,
         seed=recipe.seed,
         progress=tell("random plans"),

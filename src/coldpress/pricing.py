@@ -16,6 +16,7 @@ from coldpress.deploy import export_both, int8_layers, time_files
 from coldpress.plan import KEEP, LayerShape, Plan, Space
 from coldpress.problem import Cost
 from coldpress.runtime.onnx import structure_of
+from coldpress.space.layers import count_macs
 from coldpress.surgery.apply import apply_plan
 from coldpress.task import Task
 
@@ -35,6 +36,7 @@ class Prices:
         table: measured layers; None where latency does not matter.
         points: measured whole networks: choices, predicted sum of layers and measured seconds.
         extra_bytes: bytes of the file that are in no layer.
+        extra_macs: of layers that are run more than once, on which nothing is decided.
         seconds: one run of the original, measured.
         calibration: scale and overhead (seconds) from layers to the whole network.
         slow_bits: whether int8 may be taken where it is slower.
@@ -43,6 +45,7 @@ class Prices:
     space: Space
     table: LatencyTable | None
     extra_bytes: float
+    extra_macs: float = 0.0
     slow_bits: bool = False
     calibration: tuple[float, float] = (1.0, 0.0)
     points: list[tuple[dict[str, str], float, float]] = field(default_factory=list)
@@ -50,7 +53,7 @@ class Prices:
 
     def costs(self) -> dict[str, Cost]:
         """The costs by quantity: "size" (bytes), "macs", and "latency" (seconds) where it was measured."""
-        found = {"size": size_cost(self.space, self.extra_bytes), "macs": macs_cost(self.space)}
+        found = {"size": size_cost(self.space, self.extra_bytes), "macs": macs_cost(self.space, self.extra_macs)}
         if self.table is not None:
             found["latency"] = latency_cost(self.space, self.table, self.calibration, slow_bits=self.slow_bits)
         return found
@@ -212,13 +215,18 @@ def price(
             whole |= {"int8": rounded, "half int8": {**whole["half"], **rounded}}
     found = measure_structures(task, space, whole, table=table, seed=seed)
     stored = sum(site.shape.bytes for site in space.sites)
-    prices = Prices(space, table, found[ORIGINAL].bytes - stored, slow_bits)
+    prices = Prices(space, table, found[ORIGINAL].bytes - stored, extra_macs(task, space), slow_bits)
     prices.seconds = found[ORIGINAL].seconds
     for name, chosen in whole.items():
         seconds = found[name].seconds
         if seconds is not None:
             prices.learn(chosen, seconds)
     return prices, found[ORIGINAL]
+
+
+def extra_macs(task: Task, space: Space) -> float:
+    """Multiply-accumulates of layers that are not among the space's."""
+    return float(count_macs(task.model, task.example_inputs) - sum(site.shape.macs for site in space.sites))
 
 
 def layer_rows(space: Space, choices: Choices, prices: Prices) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from coldpress.artifact import save_model
-from coldpress.deploy import evaluate_file, export_both, int8_layers, sparsity, time_files
+from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, sparsity, time_files
 from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
 from coldpress.plan import Plan, Space
@@ -24,7 +24,7 @@ from coldpress.recipe import Recipe
 from coldpress.runtime.clock import Timing
 from coldpress.runtime.devices import device
 from coldpress.runtime.onnx import export
-from coldpress.space.layers import layer_shapes
+from coldpress.space.layers import count_macs
 from coldpress.steps import plain
 from coldpress.task import FirstOutput, Split, Task
 
@@ -56,13 +56,13 @@ def build(
     save_model(student, folder, task.example_inputs)
     original = folder / "original.onnx"
     export(task.model, task.example_inputs, original)
-    inputs, _ = task.calibration(2 * recipe.calibration)
+    inputs, _ = task.calibration(CALIBRATION_IMAGES)
     names = int8_layers(space, plan, student)
     export_both(
         student,
         task.example_inputs,
         names,
-        [tensor[:256] for tensor in inputs],
+        inputs,
         folder / "model.fp32.onnx",
         folder / "model.onnx",
     )
@@ -77,6 +77,9 @@ def build(
     if judged:
         comparison = compare(judged["original"], judged["compressed"])
         metrics["comparison"] = {**asdict(comparison), "split": split}
+        if task.metric_name != "accuracy":
+            scores = {side: found.score(task.metric) for side, found in judged.items()}
+            metrics["metric"] = {"name": task.metric_name, "split": split, **scores}
         details["confusion"] = {
             "classes": list(task.classes) or [str(i) for i in range(task.num_classes)],
             **{side: found.confusion(task.num_classes).tolist() for side, found in judged.items()},
@@ -129,13 +132,12 @@ def _kept(recipe: Recipe, metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _side(model: nn.Module, path: Path, timing: Timing, judged: Evaluation | None, task: Task) -> dict[str, Any]:
-    macs = sum(shape.macs for shape in layer_shapes(model, task.example_inputs).values())
     return {
         "accuracy": judged.accuracy if judged else None,
         "accuracy_interval": list(judged.accuracy_interval) if judged else None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sparsity": sparsity(model),
-        "macs": macs,
+        "macs": count_macs(model, task.example_inputs),
         "file_bytes": path.stat().st_size,
         "latency_ms": timing.summary(),
     }

@@ -150,7 +150,8 @@ def penalty_model(problem: Problem, penalty: float | None = None) -> dimod.Binar
                 names = [variable(problem, u, int(o)) for u, o in zip(factor.units, index)]
                 weight = float(factor.table[tuple(index)]) / limit
                 if len(names) == 2:
-                    total[_product(model, names, penalty)] = weight
+                    product = _product(model, names, penalty)
+                    total[product] = total.get(product, 0.0) + weight
                 elif names:
                     total[names[0]] = total.get(names[0], 0.0) + weight
                 else:

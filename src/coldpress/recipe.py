@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -75,11 +76,24 @@ class Recipe:
         for name in ("budget", "units", "ignored_layers"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            kind = {"int": int, "float": float}.get(str(entry.type).removesuffix(" | None"))
+            if kind is not None and value is not None:
+                object.__setattr__(self, entry.name, _number(entry.name, value, kind))
         allowed: dict[str, tuple[bool, str]] = {
             "units": (set(self.units) <= set(KINDS) and bool(self.units), f"some of {', '.join(KINDS)}"),
             "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
             "objective": (self.objective in ("latency", "size", "macs"), "latency, size or macs"),
             "epochs": (self.epochs >= 0, "0 or more"),
+            "lr": (0 < self.lr < math.inf, "above 0"),
+            "batch_size": (self.batch_size >= 2, "2 or more"),
+            "temperature": (self.temperature > 0, "above 0"),
+            "distil_weight": (0 <= self.distil_weight <= 1, "between 0 (labels only) and 1 (the original only)"),
+            "seed": (self.seed >= 0, "0 or more"),
+            "refit_images": (self.refit_images >= 8, "8 or more"),
+            "random_plans": (self.random_plans >= 3, "3 or more"),
+            "refit_plans": (self.refit_plans >= 0, "0 or more"),
             "calibration": (self.calibration >= 8, "8 or more"),
             "max_accuracy_drop": (self.max_accuracy_drop is None or self.max_accuracy_drop >= 0, "0 points or more"),
             "time_limit": (self.time_limit > 0, "above 0 seconds"),
@@ -138,3 +152,14 @@ class Recipe:
             raise
         except (TypeError, ValueError) as error:
             raise TaskError(f"the recipe cannot be used: {error}") from error
+
+
+def _number(name: str, value: Any, kind: type[int] | type[float]) -> int | float:
+    """A setting as a number: YAML reads 1e-3 as text, and 5.0 is a whole number too."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise TaskError(f"{name} is {value!r}; it must be a number") from None
+    if isinstance(value, bool) or not math.isfinite(found) or (kind is int and found != int(found)):
+        raise TaskError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number")
+    return kind(found)

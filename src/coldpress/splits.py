@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import (
     DataLoader,
     Dataset,
-    RandomSampler,
+    SequentialSampler,
     Subset,
     SubsetRandomSampler,
     TensorDataset,
@@ -91,7 +91,7 @@ def split(data: Any, seed: int, wanted: int | None = None) -> tuple[Any, Any]:
         return base.subset(rest).without(taken), taken
     rest_data, part_data = Subset(base, rest.tolist()), Subset(base, part.tolist())
     if isinstance(data, DataLoader):
-        return _reloaded(data, rest_data, shuffle=isinstance(data.sampler, RandomSampler)), _reloaded(
+        return _reloaded(data, rest_data, shuffle=not isinstance(data.sampler, SequentialSampler)), _reloaded(
             data, part_data, False
         )
     return rest_data, part_data

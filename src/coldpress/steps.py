@@ -18,8 +18,8 @@ from coldpress.energy.correlation import Correlation, energy_of, rank_correlatio
 from coldpress.energy.curvature import Sensitivities, divergence
 from coldpress.network import evaluating, first_tensor
 from coldpress.plan import Plan, Space
-from coldpress.planning import Progress, measure_energy
-from coldpress.pricing import Measured, Prices, price
+from coldpress.planning import Progress, calibration_parts, measure_energy
+from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, distil, recalibrate
 from coldpress.surgery.apply import apply_plan
@@ -38,9 +38,13 @@ def run_key(task: Task, recipe: Recipe) -> str:
     for name, tensor in task.model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    inputs, labels = task.calibration(8)
-    for tensor in (*inputs, labels):
-        digest.update(tensor.contiguous().numpy().tobytes())
+    digest.update(f"{task.metric_name} {task.loss_name}".encode())
+    samples = [task.calibration(8)]
+    if task.validation is not None:
+        samples.append(next(task.batches("validation", 8)))
+    for inputs, labels in samples:
+        for tensor in (*inputs, labels):
+            digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -73,7 +77,8 @@ def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Prog
     points = [(dict(c), float(p), float(s)) for c, p, s in data["points"]]
     calibration = (float(data["calibration"][0]), float(data["calibration"][1]))
     original = Measured(**data["original"])
-    prices = Prices(space, table, float(data["extra_bytes"]), slow, calibration, points, original.seconds)
+    extra = float(data["extra_bytes"]), extra_macs(task, space)
+    prices = Prices(space, table, *extra, slow, calibration, points, original.seconds)
     return prices, original
 
 
@@ -179,9 +184,8 @@ def after_refit(
 
 
 def loss_on_calibration(task: Task, student: nn.Module, recipe: Recipe) -> float:
-    """KL (nats) of a network from the original on the second half of the calibration data."""
-    inputs, _ = task.calibration(2 * recipe.calibration)
-    part = [tensor[recipe.calibration :] if len(tensor) > recipe.calibration else tensor for tensor in inputs]
+    """KL (nats) of a network from the original on the images that judge plans."""
+    _, part = calibration_parts(task, recipe)
     with evaluating(task.model), evaluating(student):
         return divergence(first_tensor(task.model(*part)), first_tensor(student(*part)))
 

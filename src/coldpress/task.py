@@ -18,6 +18,7 @@ from coldpress.evaluate import LOSSES, METRICS, Criterion, Evaluation, Metric, P
 logger = logging.getLogger("coldpress.task")
 
 Split = Literal["train", "validation", "test"]
+ONE_CLASS = 64  # so many labels that are all the same are no accident
 EVALUATION_BATCH = 64  # activations stay in the cache: 1.7 times faster than 256 on a CPU (ResNet-20)
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -151,6 +152,8 @@ class Task:
         if count not in self._drawn:
             inputs, labels = splits.draw(self._calibration_data, count, self.seed)
             splits.check_labels("train", labels, self.num_classes)
+            if count >= ONE_CLASS and bool((labels == labels[0]).all()):
+                raise TaskError(f"all {len(labels)} labels drawn for calibration are {int(labels[0])}; two are needed")
             self._drawn = {count: (inputs, labels)}
         return self._drawn[count]
 

@@ -144,7 +144,8 @@ def details(seed: int = 0, classes: list[str] | None = None) -> dict[str, Any]:
         "correlation": {
             "predicted": predicted.tolist(),
             "measured": (predicted**0.93 * np.exp(rng.normal(0, 0.12, 40))).tolist(),
-            "measured_refit": (0.5 * predicted**0.95 * np.exp(rng.normal(0, 0.16, 40))).tolist(),
+            "predicted_refit": predicted[::5].tolist(),
+            "measured_refit": (0.5 * predicted[::5] ** 0.95 * np.exp(rng.normal(0, 0.16, 8))).tolist(),
             "spearman": 0.991,
             "spearman_refit": 0.983,
         },

@@ -38,6 +38,9 @@ def test_structure_is_of_shapes_and_not_of_values(exported: Path, tmp_path: Path
             p.mul_(1.5)
     inputs = (torch.zeros(1, 3, 8, 8),)
     assert structure_of(export(changed, inputs, tmp_path / "changed.onnx")) == structure_of(exported)
+    assert structure_of(export(residual(), (torch.zeros(1, 3, 16, 16),), tmp_path / "larger.onnx")) != structure_of(
+        exported
+    )
     layer = next(m for m in wider.modules() if isinstance(m, torch.nn.Linear))
     layer.weight, layer.bias = torch.nn.Parameter(layer.weight[:-1]), torch.nn.Parameter(layer.bias[:-1])
     assert structure_of(export(wider, inputs, tmp_path / "wider.onnx")) != structure_of(exported)

@@ -15,7 +15,7 @@ from rich.table import Table
 from coldpress.artifact import check_output
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
-from coldpress.errors import ArtifactError, BudgetError
+from coldpress.errors import ArtifactError, BudgetError, TaskError
 from coldpress.pipeline import Preview, compress, predict
 from coldpress.plan import KEEP, Plan, Space
 from coldpress.proof import reproduce_command
@@ -75,8 +75,16 @@ def demo(folder: Path, seed: int) -> None:
         "Its channels, ranks, depth and bits are now decided together, so that one run on one thread takes at most "
         f"{DEMO['budget'][0].partition('=')[2]} of the time."
     )
-    ours = (folder / "plan.json").is_file() and (folder / "metrics.json").is_file()
-    run(Recipe(**DEMO, seed=seed), folder, overwrite=ours, dry_run=False)
+    run(Recipe(**DEMO, seed=seed), folder, overwrite=_is_demo(folder), dry_run=False)
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether a folder holds an earlier demo, which may be replaced without asking."""
+    try:
+        recipe = Recipe.read(folder / "recipe.yaml")
+    except TaskError:
+        return False
+    return (recipe.model, recipe.weights, recipe.data) == (DEMO["model"], DEMO["weights"], DEMO["data"])
 
 
 def show_result(metrics: Mapping[str, Any], space: Space, plan: Plan, folder: Path | None) -> None:
@@ -154,13 +162,13 @@ def _validation(metrics: Mapping[str, Any]) -> str:
     if not found:
         return ""
     line = (
-        f"Validation accuracy: original {formats.percent(found['original'], 2)}, re-fitted "
+        f"Validation {found.get('metric', 'accuracy')}: original {formats.percent(found['original'], 2)}, re-fitted "
         f"{formats.percent(found['before_recovery'], 2)}, at the end {formats.percent(found['compressed'], 2)}"
     )
     if "kept" in found:
         kept = "kept" if found["kept"] else "NOT kept"
         line += f"; the limit of {found['allowed_drop']:g} points is {kept}"
-    return line + " (before int8)"
+    return line
 
 
 def _reported(metrics: Mapping[str, Any]) -> str:

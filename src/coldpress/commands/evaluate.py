@@ -82,7 +82,7 @@ def run(
 
 
 def _part(splits: zoo.Splits, split: str, given: frozenset[str]) -> tuple[str, Any]:
-    """The data of the split asked for; of validation, and it is said, where there is no test data."""
+    """The data of the split asked for. Raises TaskError when there is none."""
     names = {"test": splits.test, "validation": splits.validation, "train": splits.train}
     if split not in names:
         raise TaskError(f"split {split!r} is unknown; choose test, validation or train")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from coldpress import splits
 from coldpress.data import first_tensor, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import evaluate
@@ -153,6 +154,7 @@ class _Run:
             ):
                 lr = settings.lr * one_cycle(step, total, settings.warmup)
                 step += 1
+                splits.check_labels("train", labels, self.task.num_classes)
                 if len(labels) < 2:
                     continue  # BatchNorm has no statistics of a single sample
                 for group in optimizer.param_groups:

@@ -71,13 +71,12 @@ def pareto(points: Sequence[Json]) -> list[Figure]:
 
 def correlation(data: Json) -> list[Figure]:
     """Energy against measured loss over random plans, before and after the sequential re-fit."""
-    predicted = data.get("predicted") or []
     figures = []
-    for field, rank, title, css in (
-        ("measured", "spearman", "Before the re-fit", "before"),
-        ("measured_refit", "spearman_refit", "After the re-fit", "after"),
+    for end, rank, title, css in (
+        ("", "spearman", "Before the re-fit", "before"),
+        ("_refit", "spearman_refit", "After the re-fit", "after"),
     ):
-        pairs = zip(predicted, data.get(field) or [])
+        pairs = zip(data.get(f"predicted{end}") or [], data.get(f"measured{end}") or [])
         xy = [(float(p), float(m)) for p, m in pairs if formats.known(p) and formats.known(m)]
         if len(xy) < 2:
             continue

@@ -143,9 +143,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
 
 def _validation_accuracy(metrics: Json) -> float | None:
     """The original's accuracy on validation data, the only one that a training curve may be held against."""
-    original = metrics.get("original") or {}
-    on_validation = (metrics.get("comparison") or {}).get("split") == "validation"
-    return original.get("accuracy") if on_validation else original.get("validation_accuracy")
+    return (metrics.get("validation") or {}).get("original")
 
 
 def _plain(values: Json) -> dict[str, str]:

@@ -44,6 +44,11 @@ def comparison(metrics: Json) -> list[Row]:
     pair = before.get("accuracy"), after.get("accuracy")
     change = _difference(metrics)
     add(f"Accuracy ({split})" if split else "Accuracy", pair, lambda v: formats.percent(v, 2), change)
+    own = metrics.get("metric") or {}
+    if own:
+        pair = own.get("original"), own.get("compressed")
+        label = own["name"] + (f" ({own['split']})" if own.get("split") else "")
+        add(label, pair, formats.three, "", "the task's metric; higher is better")
     pair = before.get("accuracy_interval"), after.get("accuracy_interval")
     add("95 % interval", pair, formats.interval, _difference_interval(metrics), "of the difference: paired")
     medians = times[0].get("median"), times[1].get("median")

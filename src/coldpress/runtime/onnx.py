@@ -79,15 +79,26 @@ def write_model(model: onnx.ModelProto, path: Path, check: Callable[[Path], None
 
 
 def structure_of(path: str | Path) -> str:
-    """Names what a file's speed and size depend on: its operators and the shapes of its tensors, not their values."""
+    """Names what a file's speed and size depend on: inputs, operators and shapes, not the weights' values."""
     graph = onnx.load(str(path)).graph
     digest = hashlib.sha256()
-    for tensor in sorted(graph.initializer, key=lambda tensor: str(tensor.name)):
+
+    def add(tensor: onnx.TensorProto) -> None:
         digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)};".encode())
+        if tensor.data_type == onnx.TensorProto.INT64:  # shapes, axes and pads
+            digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+
+    for tensor in sorted(graph.initializer, key=lambda tensor: str(tensor.name)):
+        add(tensor)
+    for value in (*graph.input, *graph.output):
+        digest.update(value.type.SerializeToString(deterministic=True))
     for node in graph.node:
-        plain = [a for a in node.attribute if a.type != onnx.AttributeProto.TENSOR]
         digest.update(f"{node.op_type} {list(node.input)} {list(node.output)};".encode())
-        digest.update(b"".join(a.SerializeToString(deterministic=True) for a in plain))
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                add(attribute.t)
+            else:
+                digest.update(attribute.SerializeToString(deterministic=True))
     return digest.hexdigest()[:24]
 
 

@@ -24,11 +24,22 @@ def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str
     Raises:
         SpaceError: if the run reaches no convolution and no linear.
     """
-    sizes: dict[str, list[torch.Size]] = {}
+    calls = _calls(model, example_inputs)
+    return {name: shapes[0] for name, shapes in calls.items() if len(shapes) == 1}
+
+
+def count_macs(model: nn.Module, example_inputs: Sequence[Tensor]) -> int:
+    """Multiply-accumulates for one sample in all convolutions and linears, as often as each is called."""
+    return sum(shape.macs for shapes in _calls(model, example_inputs).values() for shape in shapes)
+
+
+def _calls(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, list[LayerShape]]:
+    """The shape of every call of every layer, by name."""
+    found: dict[str, list[LayerShape]] = {}
     names: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, LAYER_TYPES)}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        sizes.setdefault(names[module], []).append(inputs[0].shape)
+        found.setdefault(names[module], []).append(_shape(module, inputs[0].shape))
 
     handles = [module.register_forward_hook(note) for module in names]
     try:
@@ -37,10 +48,9 @@ def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str
     finally:
         for handle in handles:
             handle.remove()
-    if not sizes:
+    if not found:
         raise SpaceError("this model calls no Conv2d and no Linear: there is nothing that coldpress can decide")
-    modules = dict(model.named_modules())
-    return {name: _shape(modules[name], calls[0]) for name, calls in sizes.items() if len(calls) == 1}
+    return found
 
 
 def _shape(module: nn.Module, size: torch.Size) -> LayerShape:

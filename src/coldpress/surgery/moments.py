@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from coldpress.errors import TaskError
 from coldpress.network import evaluating
 from coldpress.surgery.leastsquares import damping_for
 
@@ -148,6 +149,9 @@ def collect_moments(
     finally:
         for handle in handles:
             handle.remove()
+    for name, total in sums.items():
+        if not torch.isfinite(total).all():
+            raise TaskError(f"the inputs of {name!r} hold NaN or Inf on calibration data; check the data and the model")
     return {name: Moments(total.double() / rows[name], rows[name]) for name, total in sums.items()}
 
 

@@ -97,6 +97,10 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         raise TaskError(f"{path} holds no .jpg file; it must hold <split>/<class>/NNNN.jpg")
     # Archive order is an accident of the file system; sorted, the same seed gives the same splits everywhere.
     order = sorted(range(len(names)), key=names.__getitem__)
+    unknown = sorted({Path(name).parent.name for name in names} - set(CLASSES))
+    if unknown or len({image.shape for image in images}) > 1:
+        what = f"holds the classes {', '.join(unknown)}" if unknown else "holds images of several sizes"
+        raise TaskError(f"{path} {what}; it must hold <split>/<class>/NNNN.jpg of {', '.join(CLASSES)}, all 32 x 32")
     labels = [CLASSES.index(Path(names[i]).parent.name) for i in order]
     return np.ascontiguousarray(np.stack([images[i] for i in order])), np.array(labels, dtype=np.int64)
 

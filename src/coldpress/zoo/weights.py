@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _read_torch(path: Path) -> Any:
                 "save the weights alone with torch.save(model.state_dict(), ...)"
             ) from error
         raise CheckpointError(f"{path} is damaged or no PyTorch file; fetch or save it again") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError, struct.error) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}); fetch or save it again") from error
 
 
