@@ -32,7 +32,7 @@ class Record:
         self.path, self.keys = Path(args.out), keys
         settings = {name: value for name, value in vars(args).items() if name not in FREE}
         self.head = {
-            "command": shlex.join(["python", *sys.argv]),
+            "command": _command(args),
             "versions": versions(),
             "machine": device(1).summary(),
             "torch_threads": torch.get_num_threads(),
@@ -59,6 +59,14 @@ class Record:
         beside.write_text(json.dumps({**self.head, "rows": self.rows}, indent=1, default=str) + "\n")
         beside.replace(self.path)
         print(json.dumps({**name, **{k: v for k, v in row.items() if isinstance(v, int | float | str)}}), flush=True)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command line, with files and folders as another machine would name them."""
+    words = ["python", *sys.argv]
+    places = {args.data_dir: "DIR", args.weights: Path(args.weights).name, args.out: f"results/{Path(args.out).name}"}
+    places[getattr(args, "runs", None)] = "RUNS"
+    return shlex.join([places.get(word, word) for word in words])
 
 
 def commit() -> str:
