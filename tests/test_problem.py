@@ -113,6 +113,27 @@ def test_the_penalty_model_has_our_optimum():
     chosen = {name for name, value in sample(problem, best[1]).items() if value}
     assert {v for v in found.sample if "=" in v and found.sample[v]} == chosen
     assert found.energy == pytest.approx(best[0], abs=0.05 * abs(best[0]) + 0.5)
+
+
+@pytest.mark.parametrize("scopes", [((0, 1), (2,), (2, 0, 1)), ((0, 1), (0, 1), (2, 0))])
+def test_the_penalty_model_holds_products(scopes: tuple[tuple[int, ...], ...], monkeypatch: pytest.MonkeyPatch):
+    problem = make(4, scopes)
+    problem.costs["size"].factors[2].table[(1, 0, 2)[: len(scopes[2])]] = np.inf
+    model = problem.to_bqm()
+    slack = [name for name in model.variables if name.startswith("slack")]
+    for choice in choices():
+        values = sample(problem, choice)
+        for name in model.variables:
+            if "&" in name:
+                values[name] = int(all(values[part] for part in name.split("&")))
+        rest = dimod.BinaryQuadraticModel(model)
+        rest.fix_variables({name: values[name] for name in model.variables if name not in slack})
+        least = dimod.ExactSolver().sample(rest).first.energy
+        if problem.feasible(choice):
+            assert least == pytest.approx(problem.energy_of(choice), abs=0.5)
+        else:
+            assert least > problem.energy_of(choice)
+    monkeypatch.setattr("coldpress.qubo.MOST_VARIABLES", 10)
     with pytest.raises(BudgetError, match="to_cqm"):
         make().to_bqm()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coldpress.problem import Problem
 
 Term = tuple[str, float]
+MOST_VARIABLES = 50_000
 
 
 def variable(problem: Problem, unit: int, option: int) -> str:
@@ -115,15 +116,15 @@ def _add_factor(
 def penalty_model(problem: Problem, penalty: float | None = None) -> dimod.BinaryQuadraticModel:
     """The problem as a QUBO with penalties for one-hot, limits and what is forbidden.
 
-    Limits are in shares (so one penalty suits all) and get binary slack in steps of 1/64 of the limit; factors of more
-    than two units are refused, since each would need joint variables that a QUBO ties only softly.
+    Limits are in shares (so one penalty suits all) and get binary slack in steps of 1/64 of the limit. Products of
+    options, which costs of several units are made of, become variables of their own, tied softly to the options.
 
     Args:
         problem: what to express.
         penalty: price of a broken one-hot, and of exceeding a limit by a tenth; by default the energy's range.
 
     Raises:
-        BudgetError: a limited cost depends on more than two units at once, or a limit on products of options.
+        BudgetError: it would take more than 50,000 variables.
     """
     model = objective(problem)
     energy = problem.energy
@@ -139,21 +140,18 @@ def penalty_model(problem: Problem, penalty: float | None = None) -> dimod.Binar
         for factor in cost.factors:
             for index in np.argwhere(np.isinf(factor.table)):
                 names = [variable(problem, u, int(o)) for u, o in zip(factor.units, index)]
-                if len(names) > 2:
-                    raise _too_many(problem, name, factor.units)
-                model.add_quadratic(*names, penalty) if len(names) == 2 else model.add_linear(names[0], penalty)
+                if len(names) == 2:
+                    model.add_quadratic(*names, penalty)
+                else:
+                    model.add_linear(_product(problem, model, name, names, penalty), penalty)
             if limit is None:
                 continue
-            if len(factor.units) > 2:
-                raise _too_many(problem, name, factor.units)
-            for index in np.argwhere(np.isfinite(factor.table)):
+            for index in np.argwhere(np.isfinite(factor.table) & (factor.table != 0)):
                 names = [variable(problem, u, int(o)) for u, o in zip(factor.units, index)]
                 weight = float(factor.table[tuple(index)]) / limit
-                if len(names) == 2:
-                    product = _product(model, names, penalty)
+                if names:
+                    product = _product(problem, model, name, names, penalty)
                     total[product] = total.get(product, 0.0) + weight
-                elif names:
-                    total[names[0]] = total.get(names[0], 0.0) + weight
                 else:
                     room -= weight
         if limit is not None:
@@ -164,21 +162,20 @@ def penalty_model(problem: Problem, penalty: float | None = None) -> dimod.Binar
     return model
 
 
-def _product(model: dimod.BinaryQuadraticModel, names: list[str], penalty: float) -> str:
-    """A variable equal to the product of two, held there by the penalty of Rosenberg (1975)."""
-    a, b = names
-    product = f"{a}&{b}"
-    if product not in model.variables:
-        model.add_linear(product, 3.0 * penalty)
-        model.add_quadratic(a, b, penalty)
-        model.add_quadratic(a, product, -2.0 * penalty)
-        model.add_quadratic(b, product, -2.0 * penalty)
-    return product
-
-
-def _too_many(problem: Problem, name: str, units: tuple[int, ...]) -> BudgetError:
-    together = ", ".join(problem.names[u] for u in units)
-    return BudgetError(
-        f"cost {name!r} depends on {len(units)} units at once ({together}); a QUBO can hold two: limit a simpler cost, "
-        "narrow the units, or use Problem.to_cqm()"
-    )
+def _product(problem: Problem, model: dimod.BinaryQuadraticModel, cost: str, names: list[str], penalty: float) -> str:
+    """A variable equal to the product of some, two at a time, each held there by the penalty of Rosenberg (1975)."""
+    a, *others = names
+    for b in others:
+        product = f"{a}&{b}"
+        if product not in model.variables:
+            if len(model.variables) >= MOST_VARIABLES:
+                raise BudgetError(
+                    f"as a QUBO, cost {cost!r} of {len(problem.names)} units takes more than {MOST_VARIABLES:,} "
+                    "variables: limit a simpler cost, narrow the units, or use Problem.to_cqm()"
+                )
+            model.add_linear(product, 3.0 * penalty)
+            model.add_quadratic(a, b, penalty)
+            model.add_quadratic(a, product, -2.0 * penalty)
+            model.add_quadratic(b, product, -2.0 * penalty)
+        a = product
+    return a
