@@ -267,3 +267,15 @@ def test_flags_are_the_fields_of_the_recipe() -> None:
     named = {"ignored_layers": "ignore"}
     known = {named.get(f.name, f.name) for f in dataclasses.fields(Recipe)}
     assert [name for name in sorted(known) if f"--{name.replace('_', '-')}" not in flags] == []
+
+
+def test_the_demo_replaces_only_an_earlier_demo(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("plan.json", "metrics.json"):
+        (folder / name).write_text("{}")
+    (folder / "recipe.yaml").write_text("model: mine\n")
+    result = coldpress("demo", "--out", folder)
+    assert result.exit_code == 2
+    assert "holds something else than a demo" in words(result)
+    assert (folder / "recipe.yaml").read_text() == "model: mine\n"

@@ -186,3 +186,30 @@ def test_what_cannot_be_met_or_means_nothing_is_refused_at_once(tmp_path: Path) 
     with pytest.raises(TaskError, match="'epoch'"):
         compress(task_of(), Budget(macs="50%"), epoch=3)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_of_ones_own_is_reported_by_its_name(tmp_path: Path) -> None:
+    def agreement(logits: Tensor, labels: Tensor) -> float:
+        return -5.0 + float((logits.argmax(1) == labels).float().mean())
+
+    result = compress(task_of(metric=agreement), Budget(macs="60%"), out=tmp_path / "run", **FAST)
+    found = result.metrics["metric"]
+    assert (found["name"], found["split"]) == ("agreement", "test")
+    assert found["original"] == pytest.approx(result.metrics["original"]["accuracy"] - 5.0)
+    assert result.metrics["validation"]["metric"] == "agreement"
+    assert "agreement (test)" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_ignored_layers_belong_to_the_task() -> None:
+    with pytest.raises(TaskError, match="ignored_layers belong to the task"):
+        compress(task_of(), Budget(macs="60%"), ignored_layers=("stem.0",), **FAST)
+
+
+def test_inputs_that_are_not_finite_are_named() -> None:
+    model = network()
+    poisoned = [(x.clone(), y) for x, y in batches(128, 1, model)]
+    poisoned[0][0][:] = torch.nan
+    with pytest.raises(TaskError, match="NaN"):
+        compress(
+            Task(model, images(1)[0], train=poisoned, validation=batches(64, 2, model)), Budget(macs="60%"), **FAST
+        )

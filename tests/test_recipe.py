@@ -49,7 +49,13 @@ def test_yaml_is_read_back_as_it_was(recipe: Recipe, tmp_path_factory: pytest.Te
         ({"energy": "fisher2"}, "curvature or separable"),
         ({"objective": "speed"}, "latency, size or macs"),
         ({"epochs": -1}, "0 or more"),
-        ({"epochs": "many"}, "epochs|recipe cannot be used"),
+        ({"epochs": "many"}, "epochs is 'many'; it must be a number"),
+        ({"epochs": 2.5}, "whole number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"lr": 0}, "lr is 0"),
+        ({"temperature": 0}, "above 0"),
+        ({"distil_weight": 1.5}, "between 0"),
+        ({"refit_plans": -1}, "refit_plans is -1"),
         ({"calibration": 1}, "8 or more"),
         ({"max_accuracy_drop": -0.5}, "0 points or more"),
         ({"time_limit": 0}, "above 0"),
@@ -88,3 +94,10 @@ def test_bits_are_decided_only_where_size_or_latency_count() -> None:
 def test_any_change_starts_another_run() -> None:
     keys = {recipe.key() for recipe in (Recipe(), Recipe(seed=1), Recipe(budget=("macs=50%",)), Recipe(epochs=4))}
     assert len(keys) == 4
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("lr: 1e-3\nepochs: 5.0\nmax_accuracy_drop: 1\n")
+    recipe = Recipe.read(tmp_path / "recipe.yaml")
+    assert (recipe.lr, recipe.epochs, recipe.max_accuracy_drop) == (1e-3, 5, 1.0)
+    assert recipe.key() == Recipe(lr=1e-3, epochs=5, max_accuracy_drop=1.0).key()

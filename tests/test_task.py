@@ -247,3 +247,24 @@ def test_a_task_without_data_is_a_model_alone() -> None:
     task = Task(net(), EXAMPLES)
     with pytest.raises(TaskError, match="calibration needs train data"):
         task.calibration(4)
+
+
+def test_one_class_only_is_found_when_labels_are_read() -> None:
+    class Same(Dataset):  # type: ignore[type-arg]
+        def __len__(self) -> int:
+            return 80
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return torch.full((1, 6, 6), float(index)), 1
+
+    task = Task(net(), EXAMPLES, train=Same(), validation=images(9, 1))
+    with pytest.raises(TaskError, match="all 70 labels drawn for calibration are 1"):
+        task.calibration(70)
+
+
+def test_a_loader_that_draws_at_random_still_does_after_the_split() -> None:
+    data = images(60)
+    loader = DataLoader(data, batch_size=10, sampler=SubsetRandomSampler(range(60)))
+    task = Task(net(), EXAMPLES, train=loader)
+    first, second = (torch.cat([y for _, y in task.train]) for _ in range(2))
+    assert not torch.equal(first, second)

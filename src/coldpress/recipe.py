@@ -63,7 +63,7 @@ class Recipe:
     calibration: int = 512
     refit_images: int = 2048
     random_plans: int = 24
-    refit_plans: int = 4
+    refit_plans: int = 6
     rounds: int = 1
     time_limit: float = 10.0
     threads: int = 1

@@ -188,6 +188,21 @@ def test_training_needs_train_data() -> None:
         fit(model, task(model, train=None), QUICK)
 
 
+def test_a_label_out_of_range_is_named() -> None:
+    class Blobs(torch.utils.data.Dataset):  # type: ignore[type-arg]
+        """Labels that are only known when they are read."""
+
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return torch.full((2,), float(index)), 7 if index == 50 else index % 3
+
+    model = net()
+    with pytest.raises(TaskError, match="7"):
+        fit(model, task(model, train=Blobs()), QUICK)
+
+
 def test_a_loss_that_is_not_finite_stops() -> None:
     model = net()
     with pytest.raises(TaskError, match="not finite"):

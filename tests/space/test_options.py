@@ -12,6 +12,7 @@ from torch import nn
 from coldpress.errors import PlanError, SpaceError
 from coldpress.plan import KEEP, ChannelGroup, LayerShape
 from coldpress.space import layer_shapes
+from coldpress.space.layers import count_macs
 from coldpress.space.ranks import rank_options
 from coldpress.space.widths import width_options
 from tiny import NETWORKS, build, inputs_of, space_of
@@ -95,3 +96,18 @@ def test_unknown_kinds_and_empty_models_are_explained() -> None:
         space_of(nn.Sequential(nn.Linear(4, 2)), (torch.zeros(1, 4),), "width")
     with pytest.raises(PlanError, match="'3/16'"):
         space_of(build("tuple"), inputs_of("tuple")).options({"stem.0:width": "3/16"})
+
+
+def test_a_layer_that_is_called_twice_is_no_site_but_its_macs_count() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.shared = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.shared(self.shared(self.first(x))).mean((2, 3)))
+
+    inputs = (torch.zeros(2, 3, 8, 8),)
+    assert set(layer_shapes(Twice(), inputs)) == {"first", "last"}
+    assert count_macs(Twice(), inputs) == 64 * 9 * (3 * 4 + 2 * 4 * 4) + 12

@@ -47,6 +47,14 @@ def test_counters_of_batchnorm_may_be_missing(tmp_path: Path) -> None:
     assert same(source, target)
 
 
+@pytest.mark.parametrize("keep", [1, 2, 100, 500])
+def test_truncated_files_of_the_old_format_are_refused(tmp_path: Path, keep: int) -> None:
+    torch.save({"state_dict": net().state_dict()}, tmp_path / "w.th", _use_new_zipfile_serialization=False)
+    (tmp_path / "w.th").write_bytes((tmp_path / "w.th").read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"w\.th"):
+        load_weights(net(), tmp_path / "w.th")
+
+
 class Payload:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("payload-ran"),))

@@ -32,7 +32,7 @@ DEMO: dict[str, Any] = {
     "calibration": 256,
     "refit_images": 512,
     "random_plans": 12,
-    "refit_plans": 2,
+    "refit_plans": 5,
     "measure_seconds": 40.0,
 }
 
@@ -75,7 +75,9 @@ def demo(folder: Path, seed: int) -> None:
         "Its channels, ranks, depth and bits are now decided together, so that one run on one thread takes at most "
         f"{DEMO['budget'][0].partition('=')[2]} of the time."
     )
-    run(Recipe(**DEMO, seed=seed), folder, overwrite=_is_demo(folder), dry_run=False)
+    if folder.exists() and not _is_demo(folder):
+        raise ArtifactError(f"{folder} holds something else than a demo: choose another --out")
+    run(Recipe(**DEMO, seed=seed), folder, overwrite=True, dry_run=False)
 
 
 def _is_demo(folder: Path) -> bool:
