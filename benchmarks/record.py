@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from coldpress.memory import keep_freed_memory
 from coldpress.proof import versions
 from coldpress.runtime.devices import device
 
@@ -29,6 +30,7 @@ class Record:
     """
 
     def __init__(self, args: argparse.Namespace, *keys: str) -> None:
+        keep_freed_memory()  # as the command line does
         self.path, self.keys = Path(args.out), keys
         settings = {name: value for name, value in vars(args).items() if name not in FREE}
         self.head = {

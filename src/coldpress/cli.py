@@ -13,6 +13,7 @@ import typer
 
 from coldpress.commands import options
 from coldpress.commands.terminal import Guarded, start_logging
+from coldpress.memory import keep_freed_memory
 from coldpress.recipe import KINDS, Recipe
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ def main(
         typer.echo(__version__)
         raise typer.Exit
     start_logging(verbose)
+    keep_freed_memory()
 
 
 @app.command()

@@ -77,7 +77,7 @@ def test_the_network_is_untouched_afterwards_even_if_a_run_fails(name: str) -> N
         raise RuntimeError("no")
 
     with Suffix(model, inputs) as suffix:
-        assert torch.equal(suffix.logits, wanted)
+        torch.testing.assert_close(suffix.logits, wanted)
         with pytest.raises(RuntimeError, match="no"):
             suffix.run({"head": fail})
     assert model.training
@@ -117,3 +117,41 @@ def test_a_dropped_block_in_front_of_a_function_that_writes_does_not_spoil_the_r
         torch.testing.assert_close(first, wanted)
         torch.testing.assert_close(again, wanted)
         torch.testing.assert_close(later, model[5](model[4](model[1](model[0](*inputs)).relu())))
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "in place"])
+def test_parts_and_a_base_change_nothing(name: str) -> None:
+    model, inputs = networks()[name]
+    layers = [n for n, module in model.named_modules() if isinstance(module, LAYER_TYPES)]
+    base = {layer: changed(model, layer) for layer in layers[::2]}
+    with Suffix(model, inputs) as suffix:
+        plain = suffix.logits
+        wanted = suffix.run(base)
+        more = {layer: suffix.run({**base, layer: changed(model, layer)}) for layer in layers}
+        less = {layer: suffix.run({k: v for k, v in base.items() if k != layer}) for layer in base}
+    with Suffix(model, inputs, base, batch=3) as suffix:
+        torch.testing.assert_close(suffix.logits, wanted)
+        torch.testing.assert_close(suffix.run({}), plain)
+        for layer in layers:
+            torch.testing.assert_close(suffix.run({**base, layer: changed(model, layer)}), more[layer], msg=layer)
+        for layer in base:
+            torch.testing.assert_close(suffix.run({k: v for k, v in base.items() if k != layer}), less[layer])
+
+
+def test_a_network_that_needs_its_channels_outermost_runs() -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(self.conv(x).view(len(x), -1))
+
+    model, inputs = Views().eval(), images(5, size=8)
+    with torch.no_grad():
+        wanted = model(*inputs)
+    with Suffix(model, inputs, batch=2) as suffix:
+        torch.testing.assert_close(suffix.logits, wanted)
+        torch.testing.assert_close(
+            suffix.run({"linear": lambda x: F.linear(x, model.linear.weight)}) + model.linear.bias, wanted
+        )

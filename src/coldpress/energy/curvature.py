@@ -159,14 +159,15 @@ def _measure(
     parts: int,
 ) -> None:
     begin = time.perf_counter()
-    with Suffix(model, inputs) as suffix:
+    base = effects.replacements(given)
+    with Suffix(model, inputs, base) as suffix:
         sums.full_pass += time.perf_counter() - begin
-        teacher = suffix.logits.double()
+        around = suffix.logits.double()
+        teacher = suffix.run({}).double() if base else around
         if not torch.isfinite(teacher).all():
             raise TaskError("the model's outputs on the calibration data are not finite (NaN or Inf)")
         log_p = teacher.log_softmax(dim=1)
         p = log_p.exp()
-        around = suffix.run(effects.replacements(given)).double() if given else teacher
         log_q = around.log_softmax(dim=1)
         q = log_q.exp()
         sums.constant += float((p * (log_p - log_q)).sum()) / images

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from coldpress.network import evaluating, first_tensor
 
 Forward = Callable[..., Any]
+BATCH = 64
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Suffix:
     Args:
         model: the network.
         inputs: its inputs, each ``(images, ...)``. All modules' outputs on them are held in memory.
+        base: modules that are replaced in the recorded run already.
+        batch: images in one go; more do not fit a processor's own caches.
 
     Attributes:
         logits: output of the recorded run, ``(images, classes)``.
@@ -50,11 +54,15 @@ class Suffix:
         [[0.0, 0.0]]
     """
 
-    def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
-        self.model, self.inputs = model, inputs
+    def __init__(
+        self, model: nn.Module, inputs: Sequence[Tensor], base: Mapping[str, Forward] | None = None, batch: int = BATCH
+    ) -> None:
+        self.model, self.base = model, dict(base or {})
+        self.parts = [[t[i : i + batch] for t in inputs] for i in range(0, max(len(inputs[0]), 1), batch)]
         self.logits: Tensor
-        self._calls: dict[str, _Call] = {}
-        self._replaced: Mapping[str, Forward] = {}
+        self._records: list[dict[str, _Call]] = []
+        self._calls: dict[str, _Call] = {}  # of the part that is running
+        self._replaced: Mapping[str, Forward] = self.base
         self._first = -1
         self._clock = 0
         self._recording = self._writes = False
@@ -65,18 +73,29 @@ class Suffix:
             if name:
                 module.forward = self._wrap(name, module.forward)  # type: ignore[method-assign]
                 self._wrapped.append(module)
-        self._recording = True
-        given = [tensor.clone() for tensor in self.inputs]
-        versions = [tensor._version for tensor in given]
         try:
-            with evaluating(self.model):
-                self.logits = first_tensor(self.model(*given))
+            given = self.parts
+            try:
+                self.logits = self._record([[_channels_last(t) for t in part] for part in given])
+            except RuntimeError:  # a view that this order of the memory does not allow
+                self.logits = self._record(given)
         except BaseException:
             self._unwrap()
             raise
-        self._recording = False
-        self._writes = [tensor._version for tensor in given] != versions
         return self
+
+    def _record(self, parts: list[list[Tensor]]) -> Tensor:
+        self.parts, self._records, self._recording, found = parts, [], True, []
+        for part in parts:
+            self._calls, self._clock = {}, 0
+            given = [tensor.clone() for tensor in part]
+            versions = [tensor._version for tensor in given]
+            with evaluating(self.model):
+                found.append(first_tensor(self.model(*given)))
+            self._writes |= [tensor._version for tensor in given] != versions
+            self._records.append(self._calls)
+        self._recording = False
+        return torch.cat(found)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -87,24 +106,33 @@ class Suffix:
         for module in self._wrapped:
             del module.forward
         self._wrapped.clear()
-        self._calls.clear()
+        self._calls = {}
+        self._records.clear()
 
     def run(self, replaced: Mapping[str, Forward]) -> Tensor:
-        """The logits with the forward of some modules replaced: ``(images, classes)``."""
-        reached = [self._calls[name].start for name in replaced if name in self._calls]
+        """The logits with the forward of some modules replaced (of no others, ``base`` or not): ``(images, classes)``.
+
+        It starts at the first module whose replacement is not equal to that in ``base``.
+        """
+        new = {name for name in {*replaced, *self.base} if replaced.get(name) != self.base.get(name)}
+        reached = [self._records[0][name].start for name in new if name in self._records[0]]
         if not reached:
             return self.logits
-        self._replaced, self._first = replaced, min(reached)
+        self._replaced, self._first, found = replaced, min(reached), []
         try:
             with evaluating(self.model):
-                given = [tensor.clone() for tensor in self.inputs] if self._writes else self.inputs
-                return first_tensor(self.model(*given))
+                for part, record in zip(self.parts, self._records):
+                    self._calls = record
+                    given = [tensor.clone() for tensor in part] if self._writes else part
+                    found.append(first_tensor(self.model(*given)))
         finally:
-            self._replaced, self._first = {}, -1
+            self._replaced, self._first = self.base, -1
+        return torch.cat(found)
 
     def memory(self) -> int:
         """Bytes of all recorded outputs."""
-        outputs = {id(call.output): call.output for call in self._calls.values() if isinstance(call.output, Tensor)}
+        calls = [call.output for record in self._records for call in record.values()]
+        outputs = {id(output): output for output in calls if isinstance(output, Tensor)}
         return sum(output.numel() * output.element_size() for output in outputs.values())
 
     def _wrap(self, name: str, forward: Forward) -> Forward:
@@ -112,7 +140,7 @@ class Suffix:
             start, self._clock = self._clock, self._clock + 1
             read = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
             before = [value._version for value in read]
-            output = forward(*args, **kwargs)
+            output = self.base.get(name, forward)(*args, **kwargs)
             wrote = before != [value._version for value in read]
             end, self._clock = self._clock, self._clock + 1
             if name in self._calls:
@@ -125,11 +153,14 @@ class Suffix:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._recording:
                 return record(*args, **kwargs)
-            if name in self._replaced:
-                return self._replaced[name](*args, **kwargs)
-            known = self._calls[name]
-            if known.end < self._first and known.usable():
+            known = self._calls.get(name)
+            if known is not None and known.end < self._first and known.usable():
                 return known.output
-            return forward(*args, **kwargs)
+            return self._replaced.get(name, forward)(*args, **kwargs)
 
         return call
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Images with their channels innermost, which is how convolutions run fastest on a processor."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor

@@ -8,6 +8,7 @@ same weights out physically.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,19 +99,31 @@ class Effects:
         self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...], rows: tuple[str, int] | None
     ) -> Callable[[Tensor], Tensor]:
         module = self.model.get_submodule(site.name)
-        weight = self._weight(site, shape, widths, rows)
+        key = self._key(site, shape, widths, rows)
+        weight = self._weight(key, site, shape, widths, rows)
         matrix, bias = weight[:, :-1].reshape(module.get_parameter("weight").shape), weight[:, -1]
         if shape.bits == 8:
             matrix = round_weight(matrix)
-        return _layer(module, matrix, bias, shape.bits == 8)
+        return Changed(key, module, matrix, bias, shape.bits == 8)
+
+    @staticmethod
+    def _key(
+        site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...], rows: tuple[str, int] | None
+    ) -> tuple[Any, ...]:
+        factored = shape.method != "dense" and shape.factors_pay
+        return site.name, widths, (shape.method, shape.rank, rows) if factored else None
 
     def _weight(
-        self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...], rows: tuple[str, int] | None
+        self,
+        key: tuple[Any, ...],
+        site: Site,
+        shape: LayerShape,
+        widths: tuple[tuple[str, int], ...],
+        rows: tuple[str, int] | None,
     ) -> Tensor:
-        factored = shape.method != "dense" and shape.factors_pay
-        key = (site.name, widths, (shape.method, shape.rank, rows) if factored else None)
         if key in self._weights:
             return self._weights[key]
+        factored = key[-1] is not None
         module = self.model.get_submodule(site.name)
         weight = dense_weight(module)
         known = self.moments.get(site.name)
@@ -165,13 +178,29 @@ def _identity(tensor: Tensor) -> Tensor:
     return tensor.clone()  # what follows may work in place, and the input belongs to others
 
 
-def _layer(module: nn.Module, weight: Tensor, bias: Tensor, rounded: bool) -> Callable[[Tensor], Tensor]:
-    def forward(tensor: Tensor) -> Tensor:
-        if rounded:
-            tensor = round_activation(tensor)
-        if isinstance(module, nn.Linear):
-            return functional.linear(tensor, weight, bias)
-        assert isinstance(module, nn.Conv2d)
-        return module._conv_forward(tensor, weight, bias)
+@dataclass(frozen=True)
+class Changed:
+    """What a layer computes instead; equal to another where both come of the same options of the same layer.
 
-    return forward
+    Attributes:
+        key: names the layer and the options.
+        module: the layer.
+        weight: in its own form.
+        bias: ``(outputs,)``.
+        rounded: whether it runs in int8.
+    """
+
+    key: tuple[Any, ...]
+    module: nn.Module = field(compare=False)
+    weight: Tensor = field(compare=False)
+    bias: Tensor = field(compare=False)
+    rounded: bool
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """The layer's output."""
+        if self.rounded:
+            tensor = round_activation(tensor)
+        if isinstance(self.module, nn.Linear):
+            return functional.linear(tensor, self.weight, self.bias)
+        assert isinstance(self.module, nn.Conv2d)
+        return self.module._conv_forward(tensor, self.weight, self.bias)
