@@ -43,7 +43,7 @@ class Sensitivities:
         measured: ``(options,)`` whether the option was run (or is the incumbent's).
         constant: KL of the incumbent around which the changes were measured; 0 around the original.
         seconds: wall time of the measurement.
-        full_pass: wall time of one pass of the whole network over the calibration data.
+        full_pass: seconds of one pass of the whole network over the calibration data, without recording.
         runs: how many options were run.
     """
 
@@ -158,10 +158,9 @@ def _measure(
     part: int,
     parts: int,
 ) -> None:
-    begin = time.perf_counter()
     base = effects.replacements(given)
     with Suffix(model, inputs, base) as suffix:
-        sums.full_pass += time.perf_counter() - begin
+        sums.full_pass += suffix.full_pass()
         around = suffix.logits.double()
         teacher = suffix.run({}).double() if base else around
         if not torch.isfinite(teacher).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -128,6 +129,15 @@ class Suffix:
         finally:
             self._replaced, self._first = self.base, -1
         return torch.cat(found)
+
+    def full_pass(self) -> float:
+        """Seconds of one run of the whole network, nothing taken from the record."""
+        start = time.perf_counter()
+        with evaluating(self.model):
+            for part, record in zip(self.parts, self._records):
+                self._calls = record
+                self.model(*[tensor.clone() for tensor in part])
+        return time.perf_counter() - start
 
     def memory(self) -> int:
         """Bytes of all recorded outputs."""
