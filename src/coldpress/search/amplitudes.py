@@ -39,7 +39,8 @@ class QDit:
 
     def on(self, distribution: BaseDistribution) -> QDit:
         """This state where the options are the same, else a fresh one."""
-        return self if distribution == self.distribution else QDit.start(distribution)
+        same = distribution is self.distribution or distribution == self.distribution
+        return self if same else QDit.start(distribution)
 
     def observe(self, generator: np.random.Generator, epsilon: float) -> Any:
         """An option's value, drawn by squared amplitude, each with a probability of ``epsilon / (k - 1)`` or more."""

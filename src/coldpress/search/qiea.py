@@ -61,7 +61,7 @@ class QIEASampler(BaseSampler):
     trials (``benchmarks/qiea_defaults.py``) and are for budgets of that size.
 
     Args:
-        population_size: individuals, 1 or more; by default 2, and 10 where there are several objectives.
+        population_size: individuals, 1 or more; by default 2, and 6 where there are several objectives.
         rotation: how far a state turns at once, radians, more than 0 and at most pi/2.
         epsilon: least probability of all options but the likeliest together, 0 to 0.4.
         migration_interval: generations (``population_size`` trials) between two migrations among all, 1 or more.
@@ -89,8 +89,8 @@ class QIEASampler(BaseSampler):
         self,
         *,
         population_size: int | None = None,
-        rotation: float = 0.15 * math.pi,
-        epsilon: float = 0.02,
+        rotation: float = 0.2 * math.pi,
+        epsilon: float = 0.01,
         migration_interval: int = 2,
         legacy: bool = False,
         constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
@@ -177,7 +177,7 @@ class QIEASampler(BaseSampler):
         if self._legacy:
             _check("legacy", True, "used with one objective", objectives == 1)
             return SharedAngle()
-        size = self._population_size or (2 if objectives == 1 else 10)
+        size = self._population_size or (2 if objectives == 1 else 6)
         return Population.start(Rules(size, self._rotation, self._epsilon, self._migration_interval))
 
 
