@@ -23,10 +23,10 @@ from record import Record
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    **{f"population_size={n}": {"population_size": n} for n in (1, 2, 4, 6, 10)},
-    **{f"rotation={n} pi": {"rotation": n * math.pi} for n in (0.05, 0.1, 0.25)},
+    **{f"population_size={n}": {"population_size": n} for n in (1, 2, 4, 10)},
+    **{f"rotation={n} pi": {"rotation": n * math.pi} for n in (0.1, 0.25)},
     **{f"epsilon={n}": {"epsilon": n} for n in (0.003, 0.03)},
-    **{f"migration_interval={n}": {"migration_interval": n} for n in (1, 5)},
+    **{f"migration_interval={n}": {"migration_interval": n} for n in (3,)},
 }
 OTHERS: Mapping[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),

@@ -9,10 +9,10 @@ from optuna.testing.pytest_samplers import (
 
 from coldpress.search import QIEASampler
 
-FORMS = [{}, {"population_size": 1, "epsilon": 0.0}, {"population_size": 7, "migration_interval": 1}]
+FORMS = [{}, {"population_size": 2, "epsilon": 0.0}, {"population_size": 7, "migration_interval": 3}]
 
 
-@pytest.fixture(params=FORMS, ids=["default", "alone", "seven"])
+@pytest.fixture(params=FORMS, ids=["default", "two", "seven"])
 def make(request):
     return lambda: QIEASampler(seed=0, **request.param)
 

@@ -38,7 +38,7 @@ class View:
 class QIEASampler(BaseSampler):
     """A quantum-inspired evolutionary search, run on an ordinary computer.
 
-    Each individual of a small population holds, for every parameter, the amplitudes of its options (a q-bit for two, a
+    Each individual of a population holds, for every parameter, the amplitudes of its options (a q-bit for two, a
     q-dit for a categorical) or, where options have an order, an angle in [0, pi/2] along the range with a Gaussian
     around it (ints, floats, steps, log ranges). A trial shows one individual's state, each option with its squared
     amplitude as probability. After a trial worse than the individual's best, the state of every parameter that differs
@@ -61,7 +61,8 @@ class QIEASampler(BaseSampler):
     trials (``benchmarks/qiea_defaults.py``) and are for budgets of that size.
 
     Args:
-        population_size: individuals, 1 or more; by default 2, and 6 where there are several objectives.
+        population_size: individuals, 1 or more; by default 1, the best measured at so few trials (a larger one
+            searches wider and slower), and 6 where there are several objectives.
         rotation: how far a state turns at once, radians, more than 0 and at most pi/2.
         epsilon: least probability of all options but the likeliest together, 0 to 0.4.
         migration_interval: generations (``population_size`` trials) between two migrations among all, 1 or more.
@@ -91,7 +92,7 @@ class QIEASampler(BaseSampler):
         population_size: int | None = None,
         rotation: float = 0.2 * math.pi,
         epsilon: float = 0.01,
-        migration_interval: int = 2,
+        migration_interval: int = 1,
         legacy: bool = False,
         constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
         seed: int | None = None,
@@ -177,7 +178,7 @@ class QIEASampler(BaseSampler):
         if self._legacy:
             _check("legacy", True, "used with one objective", objectives == 1)
             return SharedAngle()
-        size = self._population_size or (2 if objectives == 1 else 6)
+        size = self._population_size or (1 if objectives == 1 else 6)
         return Population.start(Rules(size, self._rotation, self._epsilon, self._migration_interval))
 
 
