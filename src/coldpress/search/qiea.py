@@ -58,7 +58,8 @@ class QIEASampler(BaseSampler):
     IEEE Transactions on Evolutionary Computation 6(6), 2002; the same, "Quantum-inspired evolutionary algorithms with a
     new termination criterion, H-epsilon gate, and two-phase scheme", 8(2), 2004. Two options per unit are theirs; the
     q-dit, the ordered angle and the renewed draw are additions. The defaults were chosen by a measurement at 50 to 500
-    trials (``benchmarks/qiea_defaults.py``) and are for budgets of that size.
+    trials (``benchmarks/qiea_defaults.py``) and are for budgets of that size: a q-bit settles in two turns, and the
+    search is then close to a hill climb. For thousands of trials take a larger population and a smaller rotation.
 
     Args:
         population_size: individuals, 1 or more; by default 1, the best measured at so few trials (a larger one
