@@ -17,6 +17,10 @@ class BudgetError(ColdpressError):
     """A budget is malformed, or no plan can meet it."""
 
 
+class SearchError(ColdpressError, ValueError):
+    """A search is set up wrongly, or meets a parameter that its sampler cannot handle."""
+
+
 class PlanError(ColdpressError):
     """A plan does not fit the model or the space it is used with."""
 
