@@ -83,7 +83,7 @@ def main() -> None:
     for seed in args.seeds:
         if not record.has(seed=seed):
             record.add(**one(args, seed))
-    print(table(record.rows))
+    record.show(table(record.rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:

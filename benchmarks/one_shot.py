@@ -157,7 +157,7 @@ def main() -> None:
             recalibrate(renewed, task.calibration(1024)[0])
             row["recalibrated"] = judge(task, renewed)
             record.add(**row, **trained(student))
-    print(table(record.rows))
+    record.show(table(record.rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -62,6 +62,17 @@ class Record:
         beside.replace(self.path)
         print(json.dumps({**name, **{k: v for k, v in row.items() if isinstance(v, int | float | str)}}), flush=True)
 
+    def show(self, table: str) -> None:
+        """Print a table of the rows, and write it beside the file with the command above it."""
+        commits = ", ".join(dict.fromkeys(str(row["commit"]) for row in self.rows))
+        machine = f"{self.head['machine']['processor']}, {self.head['machine']['cores']} cores, "
+        machine += f"{self.head['machine']['runtime']}, torch {self.head['versions']['torch']}"
+        text = (
+            f"`{self.head['command']}`\n\n{table}\n\n{machine}; commits {commits}. Means over seeds (least to most).\n"
+        )
+        self.path.with_suffix(".md").write_text(text)
+        print(text)
+
 
 def _command(args: argparse.Namespace) -> str:
     """The command line, with files and folders as another machine would name them."""
