@@ -18,7 +18,7 @@ from typing import Any
 import coldpress as cp
 from coldpress.evaluate import compare
 from coldpress.recovery import Settings, distil
-from record import Record
+from record import Record, planner_arguments
 
 KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
 
@@ -65,24 +65,14 @@ def _ratio(a: float | None, b: float) -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--data", default="cifar10-jpeg")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--budget", action="append", required=True)
-    parser.add_argument("--units", default="width,rank,bits,depth")
+    parser = planner_arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--lr", type=float, default=0.02)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--no-control", action="store_true")
     parser.add_argument("--runs", default="runs", help="folder for the artifacts")
-    parser.add_argument("--out", required=True)
     args = parser.parse_args()
     record = Record(args, "seed")
-    for seed in args.seeds:
-        if not record.has(seed=seed):
-            record.add(**one(args, seed))
+    record.fill(one, args)
     record.show(table(record.rows))
 
 

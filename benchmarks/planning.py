@@ -14,7 +14,7 @@ from typing import Any
 
 import coldpress as cp
 from coldpress.solvers import relative_gap
-from record import Record, spread
+from record import Record, planner_arguments, spread
 
 
 def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -47,20 +47,9 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--data", default="cifar10-jpeg")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--budget", action="append", required=True)
-    parser.add_argument("--units", default="width,rank,bits,depth")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args()
+    args = planner_arguments(__doc__).parse_args()
     record = Record(args, "seed")
-    for seed in args.seeds:
-        if not record.has(seed=seed):
-            record.add(**one(args, seed))
+    record.fill(one, args)
     record.show(table(record.rows))
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,21 @@ import torch
 from coldpress.memory import keep_freed_memory
 from coldpress.proof import versions
 from coldpress.runtime.devices import device
+
+
+def planner_arguments(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark that plans within a budget takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--data", default="cifar10-jpeg")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--budget", action="append", required=True)
+    parser.add_argument("--units", default="width,rank,bits,depth")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", required=True)
+    return parser
+
 
 FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control")
 """Settings that may change between the parts of one record."""
@@ -61,6 +77,12 @@ class Record:
         beside.write_text(json.dumps({**self.head, "rows": self.rows}, indent=1, default=str) + "\n")
         beside.replace(self.path)
         print(json.dumps({**name, **{k: v for k, v in row.items() if isinstance(v, int | float | str)}}), flush=True)
+
+    def fill(self, one: Callable[[argparse.Namespace, int], dict[str, Any]], args: argparse.Namespace) -> None:
+        """Measure the seeds that are missing, one row each."""
+        for seed in args.seeds:
+            if not self.has(seed=seed):
+                self.add(**one(args, seed))
 
     def show(self, table: str) -> None:
         """Print a table of the rows, and write it beside the file with the command above it."""

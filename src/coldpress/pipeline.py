@@ -183,7 +183,7 @@ class _Decided:
 
 def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) -> _Decided:
     torch.manual_seed(recipe.seed)
-    space = find_space(task, recipe.kinds())  # type: ignore[arg-type]
+    space = find_space(task, recipe.kinds())
     prices, original = steps.priced(task, space, recipe, work, tell)
     originals = _originals(prices, original.seconds, original.bytes)
     limits = absolute(recipe.limits(), originals)

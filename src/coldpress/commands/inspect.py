@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from rich.markup import escape
@@ -27,7 +27,7 @@ HEADS = {"macs": "MMACs", "size": "kB", "latency": "us"}
 def run(recipe: Recipe, input_shape: Sequence[int] | None, latency: bool, all_options: bool) -> None:
     """Print the units of a model, their options and costs, and what is refused, with reasons."""
     task = _task(recipe, input_shape)
-    space = find_space(task, recipe.units)  # type: ignore[arg-type]
+    space = find_space(task, recipe.units)
     table = LatencyTable(threads=recipe.threads, batch=recipe.batch) if latency else None
     if table is not None:
         with progress_bars() as tell:
@@ -91,10 +91,9 @@ def _alone(space: Space, unit: int, option: int) -> list[int]:
     return [option if i == unit else 0 for i in range(len(space.units))]
 
 
-def _shown(values: object, costs: Mapping[str, Cost]) -> list[str]:
-    numbers = list(values)  # type: ignore[call-overload]
+def _shown(values: Iterable[float], costs: Mapping[str, Cost]) -> list[str]:
     return [
-        formats.three(value / UNITS[name]) if np.isfinite(value) else "slower" for name, value in zip(costs, numbers)
+        formats.three(value / UNITS[name]) if np.isfinite(value) else "slower" for name, value in zip(costs, values)
     ]
 
 

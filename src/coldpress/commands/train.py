@@ -20,8 +20,10 @@ from coldpress.proof import reproduce_command, versions
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, fit
 from coldpress.report import formats
-from coldpress.task import Task
+from coldpress.task import Split, Task
 from coldpress.workspace import explained
+
+JUDGED: tuple[Split, ...] = ("validation", "test")
 
 
 def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_out: bool = True) -> None:
@@ -54,11 +56,7 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_ou
         loss = "" if epoch.train_loss is None else f"train loss {epoch.train_loss:.4f}"
         score = "" if epoch.validation_score is None else f"validation {formats.percent(epoch.validation_score, 2)}"
         err.print(f"epoch {epoch.epoch}: {', '.join(filter(None, (loss, score))) or 'as given'}", highlight=False)
-    judged = {
-        split: _judged(task.evaluate(model, split))  # type: ignore[arg-type]
-        for split in ("validation", "test")
-        if getattr(task, split) is not None
-    }
+    judged = {split: _judged(task.evaluate(model, split)) for split in JUDGED if getattr(task, split) is not None}
     facts = {
         "model": recipe.model,
         "weights": recipe.weights,

@@ -50,8 +50,7 @@ class LatencyTable:
         self.device = profile or device(threads)
         self.threads, self.batch = threads, batch
         self.path = Path(folder or cache_folder()) / f"latency-{self.device.fingerprint}-batch{batch}.json"
-        self.networks: dict[str, float] = {}
-        self._seconds, self._switches = self._read()
+        self._seconds, self._switches, self.networks = self._read()
         self._families: dict[LayerShape, Family] = {}
         self._known: dict[LayerShape, float] = {}
 
@@ -119,10 +118,9 @@ class LatencyTable:
 
     def save(self) -> Path:
         """Write the table, joined with what another process may have saved meanwhile; written beside and renamed."""
-        networks = self.networks
-        seconds, switches = self._read()
-        self.networks = {**self.networks, **networks}
+        seconds, switches, networks = self._read()
         self._seconds, self._switches = {**seconds, **self._seconds}, {**switches, **self._switches}
+        self.networks = {**networks, **self.networks}
         data = {
             "coldpress_latency": FORMAT,
             "device": self.device.summary(),
@@ -159,19 +157,19 @@ class LatencyTable:
             raise KeyError(f"no layer like {key(shape)} was measured on this device; call measure() first")
         return found.at(shape.in_channels, shape.out_channels)
 
-    def _read(self) -> tuple[dict[str, float], dict[int, float]]:
-        """What is on disk: seconds of layers, and of switches by elements; both empty where nothing can be used."""
+    def _read(self) -> tuple[dict[str, float], dict[int, float], dict[str, float]]:
+        """What is on disk: seconds of layers, of switches by elements, of networks; empty where nothing can be used."""
         try:
             data = json.loads(self.path.read_text())
             if data["coldpress_latency"] != FORMAT:
-                return {}, {}
+                return {}, {}, {}
             found = {str(name): float(value) for name, value in data["seconds"].items()}
             for name in found:
                 shape_of(name)
-            self.networks = {str(name): float(value) for name, value in data.get("networks", {}).items()}
-            return found, {int(elements): float(value) for elements, value in data["switches"].items()}
+            switches = {int(elements): float(value) for elements, value in data["switches"].items()}
+            return found, switches, {str(name): float(value) for name, value in data.get("networks", {}).items()}
         except FileNotFoundError:
-            return {}, {}
+            return {}, {}, {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("the latency table %s is damaged (%s); it is measured anew", self.path, error)
-            return {}, {}
+            return {}, {}, {}

@@ -32,7 +32,7 @@ class Traceable(Protocol):
     def ignored_layers(self) -> Sequence[str]: ...
 
 
-def find_space(task: Traceable, kinds: Sequence[UnitKind] = ALL_KINDS) -> Space:
+def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     """All units of the task's model with their options, and the layers whose cost they decide.
 
     Args:
