@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coldpress.plan import KEEP, ChannelGroup, Option
 
-FRACTIONS = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+FRACTIONS = (0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.5, 0.625, 0.75, 0.875)
 
 
 def width_step(channels: int, atom: int = 1) -> int:
@@ -14,7 +14,7 @@ def width_step(channels: int, atom: int = 1) -> int:
 
 
 def width_options(group: ChannelGroup) -> tuple[Option, ...]:
-    """ "keep", then the widths below it, widest first: eighths of the channels, rounded to the step."""
+    """ "keep", then the widths below it, widest first: eighths, sixteenths where few are left, in whole steps."""
     step = width_step(group.channels, group.atom)
     widths = {max(step, round(fraction * group.channels / step) * step) for fraction in FRACTIONS}
     keep = Option(KEEP, channels=group.channels)
