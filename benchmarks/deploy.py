@@ -17,7 +17,9 @@ from typing import Any
 
 import coldpress as cp
 from coldpress.evaluate import compare
-from coldpress.recovery import Settings, distil
+from coldpress.plan import Plan
+from coldpress.recovery import distil, stream_inputs
+from coldpress.steps import training_settings
 from record import Record, planner_arguments
 
 KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
@@ -26,17 +28,19 @@ KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validati
 def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: the compressed network, and the control."""
     model = cp.zoo.model(args.model, weights=args.weights)
-    task = cp.Task(model, **cp.zoo.data(args.data, args.data_dir).arguments(), seed=seed, name=args.model)
+    data = cp.zoo.data(args.data, args.data_dir)
+    splits = data.whole() if args.no_hold_out else data
+    task = cp.Task(model, **splits.arguments(), seed=seed, name=args.model, hold_out=not args.no_hold_out)
     budget = cp.Budget.parse(args.budget)
     start = time.perf_counter()
-    units = tuple(args.units.split(","))
+    names = ("epochs", "lr", "batch_size", "hint_weight", "temperature")
+    training = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     result = cp.compress(
         task,
         budget,
-        epochs=args.epochs,
-        lr=args.lr,
         seed=seed,
-        units=units,
+        units=tuple(args.units.split(",")),
+        **training,
         out=Path(args.runs) / f"{args.model}-{seed}",
     )
     row: dict[str, Any] = {"seed": seed, "seconds": time.perf_counter() - start}
@@ -46,9 +50,17 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     )
     if args.epochs and not args.no_control:
         control = copy.deepcopy(task.model)
-        recipe = cp.Recipe(epochs=args.epochs, lr=args.lr, seed=seed)
-        settings = Settings(epochs=recipe.epochs, lr=recipe.lr, batch_size=recipe.batch_size, seed=seed)
-        distil(control, task.model, task, settings, temperature=recipe.temperature, weight=recipe.distil_weight)
+        recipe = cp.Recipe(seed=seed, **training)
+        distil(
+            control,
+            task.model,
+            task,
+            training_settings(recipe),
+            temperature=recipe.temperature,
+            weight=recipe.distil_weight,
+            hints=stream_inputs(result.space, Plan()),
+            hint_weight=recipe.hint_weight,
+        )
         trained, small = task.evaluate(control, "test"), task.evaluate(result.model, "test")
         against = compare(trained, small)
         row["control"] = {
@@ -68,6 +80,10 @@ def main() -> None:
     parser = planner_arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--hint-weight", type=float)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--no-hold-out", action="store_true", help="train on all of the train data, keep no validation")
     parser.add_argument("--no-control", action="store_true")
     parser.add_argument("--runs", default="runs", help="folder for the artifacts")
     args = parser.parse_args()

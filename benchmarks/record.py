@@ -48,7 +48,7 @@ class Record:
     def __init__(self, args: argparse.Namespace, *keys: str) -> None:
         keep_freed_memory()  # as the command line does
         self.path, self.keys = Path(args.out), keys
-        settings = {name: value for name, value in vars(args).items() if name not in FREE}
+        settings = _given({name: value for name, value in vars(args).items() if name not in FREE})
         self.head = {
             "command": _command(args),
             "versions": versions(),
@@ -59,7 +59,7 @@ class Record:
         self.rows: list[dict[str, Any]] = []
         if self.path.exists():
             found = json.loads(self.path.read_text())
-            if found["settings"] != json.loads(json.dumps(settings)):
+            if _given(found["settings"]) != json.loads(json.dumps(settings)):
                 raise SystemExit(f"{self.path} holds rows of other settings, {found['settings']}: choose another --out")
             self.rows = found["rows"]
 
@@ -94,6 +94,11 @@ class Record:
         )
         self.path.with_suffix(".md").write_text(text)
         print(text)
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that were given: a script may get flags that older records do not know."""
+    return {name: value for name, value in settings.items() if value not in (None, False)}
 
 
 def _command(args: argparse.Namespace) -> str:

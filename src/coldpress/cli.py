@@ -91,6 +91,7 @@ def compress(
     batch_size: options.StepSize = None,
     temperature: options.Temperature = None,
     distil_weight: options.DistilWeight = None,
+    hint_weight: options.HintWeight = None,
     calibration: options.Calibration = None,
     refit_images: options.RefitImages = None,
     random_plans: options.RandomPlans = None,

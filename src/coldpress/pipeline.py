@@ -220,7 +220,7 @@ def _run(
     after = steps.after_refit(task, space, effects, moments, found, correlation, recipe, work, tell)
     student, plan = steps.carried_out(task, space, decided.plan, moments, recipe, work, tell)
     untrained = copy.deepcopy(student)
-    student, curve = steps.recovered(task, student, plan, recipe, work, tell)
+    student, curve = steps.recovered(task, space, student, plan, recipe, work, tell)
 
     details: dict[str, Any] = {
         "layers": facts.pop("layers"),

@@ -30,7 +30,7 @@ class Recipe:
         max_accuracy_drop: points of accuracy that may be lost on validation data; None is no limit.
         objective: what an accuracy limit alone is spent on.
         solver, energy, units: how the plan is found.
-        epochs, optimizer, lr, batch_size, temperature, distil_weight: the recovery; 0 epochs trains nothing.
+        epochs, optimizer, lr, batch_size, temperature, distil_weight, hint_weight: the recovery (0 epochs: none).
         calibration: images for the energy; as many others judge it.
         refit_images: images that weights are re-fitted on.
         random_plans: plans whose measured loss the energy is held against, and shrunk by.
@@ -60,6 +60,7 @@ class Recipe:
     batch_size: int = 128
     temperature: float = 2.0
     distil_weight: float = 0.9
+    hint_weight: float = 0.0
     calibration: int = 512
     refit_images: int = 2048
     random_plans: int = 24
@@ -90,6 +91,7 @@ class Recipe:
             "batch_size": (self.batch_size >= 2, "2 or more"),
             "temperature": (self.temperature > 0, "above 0"),
             "distil_weight": (0 <= self.distil_weight <= 1, "between 0 (labels only) and 1 (the original only)"),
+            "hint_weight": (0 <= self.hint_weight < math.inf, "0 (the original's outputs only) or more"),
             "seed": (self.seed >= 0, "0 or more"),
             "refit_images": (self.refit_images >= 8, "8 or more"),
             "random_plans": (self.random_plans >= 3, "3 or more"),

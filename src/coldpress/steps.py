@@ -21,7 +21,7 @@ from coldpress.plan import Plan, Space
 from coldpress.planning import Progress, calibration_parts, measure_energy
 from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
-from coldpress.recovery import Settings, distil, recalibrate
+from coldpress.recovery import Settings, distil, recalibrate, stream_inputs
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments, collect_moments
@@ -253,7 +253,7 @@ def training_settings(recipe: Recipe) -> Settings:
 
 
 def recovered(
-    task: Task, student: nn.Module, plan: Plan, recipe: Recipe, work: Workspace, tell: Progress | None
+    task: Task, space: Space, student: nn.Module, plan: Plan, recipe: Recipe, work: Workspace, tell: Progress | None
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The student after distillation from the original (0 epochs, or no train data: as it was), and the curve."""
     if recipe.epochs == 0 or task.train is None:
@@ -271,6 +271,8 @@ def recovered(
             settings,
             temperature=recipe.temperature,
             weight=recipe.distil_weight,
+            hints=stream_inputs(space, plan),
+            hint_weight=recipe.hint_weight,
             checkpoint_dir=work.path("checkpoints"),
             progress=(lambda step, steps, loss: tell("distil", step, steps)) if tell else None,
         )

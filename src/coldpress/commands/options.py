@@ -52,6 +52,9 @@ Rate = Annotated[float | None, typer.Option(help=_says("lr", "highest learning r
 Optimizer = Annotated[str | None, typer.Option(help=_says("optimizer", "sgd or adamw"))]
 StepSize = Annotated[int | None, typer.Option(help=_says("batch_size", "samples a training step"))]
 Temperature = Annotated[float | None, typer.Option(help=_says("temperature", "of the distillation"))]
+HintWeight = Annotated[
+    float | None, typer.Option(help=_says("hint_weight", "of the original's activations in residual streams"))
+]
 DistilWeight = Annotated[float | None, typer.Option(help=_says("distil_weight", "of the original against the labels"))]
 Calibration = Annotated[int | None, typer.Option(help=_says("calibration", "samples for the energy"))]
 RefitImages = Annotated[int | None, typer.Option(help=_says("refit_images", "samples for the re-fit"))]

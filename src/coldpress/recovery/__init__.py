@@ -2,7 +2,8 @@
 
 from coldpress.recovery.batchnorm import recalibrate
 from coldpress.recovery.distil import distil
+from coldpress.recovery.hints import stream_inputs
 from coldpress.recovery.settings import Settings, one_cycle
 from coldpress.recovery.train import Epoch, History, fit
 
-__all__ = ["Epoch", "History", "Settings", "distil", "fit", "one_cycle", "recalibrate"]
+__all__ = ["Epoch", "History", "Settings", "distil", "fit", "one_cycle", "recalibrate", "stream_inputs"]

@@ -1,0 +1,96 @@
+"""Hints: a compressed network is also taught by what runs inside the original (Romero et al. 2015, arXiv:1412.6550).
+
+The activations compared are those that residual streams carry, at the channels that the plan keeps: surgery has
+re-fitted the compressed network to these very ones. Channels within a block are free, as others took over what went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from coldpress.plan import Plan, Space
+
+
+def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
+    """Layers that read a residual stream, with the channels of their original input that remain, ``(kept,)``.
+
+    Layers of dropped blocks, and those that read channels of one producer only, are not among them.
+    """
+    options = space.options(plan.choices)
+    dropped = tuple(unit.target + "." for unit, option in zip(space.units, options.values()) if option.drop)
+    found: dict[str, Tensor] = {}
+    inner: set[str] = set()
+    lost: dict[str, list[int]] = {}
+    for name, group in space.groups.items():
+        kept = set(plan.kept.get(name, range(group.channels)))
+        for member in group.of_role("in"):
+            if len(group.of_role("out")) < 2:
+                inner.add(member.module)
+            lost.setdefault(member.module, []).extend(
+                int(i) for channel, rows in enumerate(member.index) if channel not in kept for i in rows
+            )
+    for site in space.sites:
+        if site.name in inner or site.name.startswith(dropped) or site.shape.groups > 1:
+            continue
+        gone = set(lost.get(site.name, ()))
+        found[site.name] = torch.tensor([i for i in range(site.shape.in_channels) if i not in gone])
+    return found
+
+
+class Hints:
+    """Distance between a student's and its teacher's activations, while the context lasts.
+
+    Args:
+        student, teacher: networks whose modules have the same names.
+        channels: by module: which of the teacher's input channels the student's input consists of, ``(kept,)``;
+            channels are dimension 1 of an image's activations and the last one of all others.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, channels: Mapping[str, Tensor]) -> None:
+        self.student, self.teacher, self.channels = student, teacher, channels
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._seen: dict[str, Tensor] = {}
+        self._wanted: dict[str, Tensor] = {}
+
+    def __enter__(self) -> Hints:
+        for name in self.channels:
+            for network, store in ((self.student, self._seen), (self.teacher, self._wanted)):
+                self._handles.append(network.get_submodule(name).register_forward_pre_hook(self._keep(name, store)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, name: str, store: dict[str, Tensor]):  # type: ignore[no-untyped-def]
+        def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            if self.student.training:
+                store[name] = arguments[0]
+
+        return keep
+
+    def distance(self) -> Tensor | float:
+        """Squared error relative to the teacher's activations, mean over streams; of the last pass of both."""
+        total: Tensor | float = 0.0
+        count, known = 0, set()
+        for name, wanted in self._wanted.items():
+            if name not in self._seen or wanted.data_ptr() in known:
+                continue  # several layers may read the same activations
+            known.add(wanted.data_ptr())
+            seen = self._seen[name]
+            axis = 1 if wanted.dim() == 4 else -1
+            rows = self.channels[name].to(wanted.device)
+            if len(rows) < wanted.shape[axis]:
+                wanted = wanted.index_select(axis, rows)
+            size = wanted.float().square().mean()
+            total = total + (seen - wanted).float().square().mean() / size.clamp(min=1e-12)
+            count += 1
+        self._seen.clear()
+        self._wanted.clear()
+        return total / max(count, 1)

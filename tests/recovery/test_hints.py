@@ -1,0 +1,89 @@
+"""Hints compare what a compressed network's streams carry with what the original's carry, channel by channel."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from coldpress.errors import TaskError
+from coldpress.plan import Plan
+from coldpress.recovery import Settings, distil, stream_inputs
+from coldpress.recovery.hints import Hints
+from coldpress.space import find_space
+from coldpress.surgery.apply import apply_plan
+from coldpress.task import Task
+from tiny import Projected, as_if_trained, images
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return as_if_trained(Projected()).eval()
+
+
+def task_of(model: nn.Module) -> Task:
+    (x,) = images(64, seed=1)
+    logits = model(x).detach()
+    labels = (logits - logits.mean(0)).argmax(1)
+    return Task(model, images(1)[0], train=[(x[i : i + 16], labels[i : i + 16]) for i in range(0, 64, 16)])
+
+
+def halved(model: nn.Module, task: Task) -> tuple[nn.Module, Plan, dict[str, torch.Tensor]]:
+    space = find_space(task, ("width",))
+    kept = {u.name: tuple(range(1, space.groups[u.name].channels, 2)) for u in space.units}
+    choices = {u.name: next(o.label for o in u.options if o.channels == len(kept[u.name])) for u in space.units}
+    student, plan = apply_plan(model, space, Plan(choices, kept))
+    return student, plan, stream_inputs(space, plan)
+
+
+def test_hints_name_the_layers_that_read_a_stream_with_the_channels_that_remain() -> None:
+    model = network()
+    task = task_of(model)
+    student, _, hints = halved(model, task)
+    assert hints
+    for name, rows in hints.items():
+        assert len(rows) == student.get_submodule(name).get_parameter("weight").shape[1]
+        assert rows.tolist() == sorted(set(rows.tolist()))
+
+
+def test_a_network_is_at_no_distance_from_itself_and_at_some_from_another() -> None:
+    model = network()
+    hints = stream_inputs(find_space(task_of(model), ("width",)), Plan())
+    student = copy.deepcopy(model)
+    with Hints(student, model, hints) as inside:
+        student.training = True  # hints are taken while a student trains; its BatchNorms stay as they are
+        x = images(8, seed=2)[0]
+        student(x), model(x)
+        assert float(inside.distance()) == 0.0
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.mul_(1.1)
+        student(x), model(x)
+        assert float(inside.distance()) > 1e-4
+    student(x)
+    assert inside.distance() == 0.0  # nothing is kept after the context
+
+
+def test_training_with_hints_brings_the_streams_closer() -> None:
+    model = network()
+    task = task_of(model)
+    student, _, hints = halved(model, task)
+
+    def distance(net: nn.Module) -> float:
+        with Hints(net, model, hints) as inside, torch.no_grad():
+            net.training = True
+            net(x := images(32, seed=3)[0]), model(x)
+            net.eval()
+            return float(inside.distance())
+
+    before = distance(student)
+    distil(student, model, task, Settings(epochs=6, lr=0.02, batch_size=16), hints=hints, hint_weight=1.0)
+    assert distance(student) < before
+
+
+def test_a_negative_weight_is_refused() -> None:
+    model = network()
+    with pytest.raises(TaskError, match="hint_weight"):
+        distil(copy.deepcopy(model), model, task_of(model), Settings(epochs=1), hints={}, hint_weight=-1.0)
