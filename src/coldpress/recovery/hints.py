@@ -78,12 +78,13 @@ class Hints:
     def distance(self) -> Tensor | float:
         """Squared error relative to the teacher's activations, mean over streams; of the last pass of both."""
         total: Tensor | float = 0.0
-        count, known = 0, set()
+        count = 0
+        known: set[int] = set()
         for name, wanted in self._wanted.items():
-            if name not in self._seen or wanted.data_ptr() in known:
-                continue  # several layers may read the same activations
+            seen = self._seen.get(name)
+            if seen is None or seen is wanted or wanted.data_ptr() in known:
+                continue  # the network's own input, or activations that several layers read
             known.add(wanted.data_ptr())
-            seen = self._seen[name]
             axis = 1 if wanted.dim() == 4 else -1
             rows = self.channels[name].to(wanted.device)
             if len(rows) < wanted.shape[axis]:
