@@ -10,16 +10,21 @@ import copy
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor, nn
 
 from coldpress.network import evaluating, first_tensor, restoring
 from coldpress.plan import ChannelGroup, Member
+from coldpress.space.heads import head_sizes
 from coldpress.surgery.channels import mask_inputs, remove_channels
 
 logger = logging.getLogger("coldpress.space")
+
+CHANGED_SHAPE = "removing its channels changes the shape of the model's output"
+NOT_MASKING = "removing its channels is not the same as masking them"
+MAYBE_HEADS = (CHANGED_SHAPE, NOT_MASKING)
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -47,8 +52,17 @@ def channel_groups(
         }
     groups, refused = _merged(raw, dict(model.named_modules()))
     usable: dict[str, ChannelGroup] = {}
+    heads: tuple[int, ...] | None = None
     for name, group in groups.items():
         reason = _why_not(model, group, example_inputs, ignored)
+        if reason in MAYBE_HEADS:
+            heads = head_sizes(model, example_inputs) if heads is None else heads
+            for size in heads:
+                if group.atom == 1 and group.channels % size == 0 and group.channels > size:
+                    whole_heads = replace(group, atom=size)
+                    if _why_not(model, whole_heads, example_inputs, ignored) is None:
+                        group, reason = whole_heads, None
+                        break
         if reason:
             refused[name] = reason
         else:
@@ -199,8 +213,8 @@ def _why_not(
     except Exception as error:
         return f"a network without half of its channels does not run ({type(error).__name__}: {str(error)[:120]})"
     if got.shape != wanted.shape:
-        return "removing its channels changes the shape of the model's output"
+        return CHANGED_SHAPE
     scale = max(float(wanted.abs().max()), 1e-6)
     if float((got - wanted).abs().max()) > 1e-3 * scale:
-        return "removing its channels is not the same as masking them"
+        return NOT_MASKING
     return None
