@@ -270,13 +270,15 @@ class Space:
     """All units of a model with their options, and the layers whose cost they decide.
 
     ``refused`` names what was looked at and is not offered, with the reason; ``groups`` holds the channel group of
-    every width unit, by unit name.
+    every width unit, by unit name; ``meetings`` the pairs of layers (by index) where one's output is the other's input
+    or both outputs are summed: there int8 and floats would have to be converted.
     """
 
     units: tuple[Unit, ...]
     sites: tuple[Site, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, ChannelGroup] = field(default_factory=dict)
+    meetings: tuple[tuple[int, int], ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from coldpress.task import Task
 logger = logging.getLogger("coldpress.planning")
 
 Progress = Callable[[str, int, int], None]
-ATTEMPTS = 5
+ATTEMPTS = 6
 FULL = 0.95
 """A plan that uses so much of its limit is not corrected any further."""
 
@@ -194,7 +194,6 @@ def _within_measured(evidence: Evidence, energy: Energy, budget: Budget, trust: 
     space, prices = evidence.space, evidence.prices
     limits = {quantity: float(value) for quantity, value in budget.given().items()}
     tried: list[tuple[float, float, Answer, Problem, Measured]] = []
-    correction = _Correction()
     for attempt in range(ATTEMPTS):
         costs = prices.costs() | ({trust.name: trust} if trust else {})
         problem = Problem(space, energy, costs, Budget(**limits))
@@ -211,8 +210,7 @@ def _within_measured(evidence: Evidence, energy: Energy, budget: Budget, trust: 
         if FULL <= used <= 1.0 or not used or any(a[2].plan.choices == answer.plan.choices for a in tried[:-1]):
             break
         if measured.seconds is not None:
-            predicted = problem.costs["latency"].value(answer.choice)
-            prices.correct(correction.next(measured.seconds / predicted, measured.seconds > limits["latency"]))
+            prices.seen.append((dict(answer.plan.choices), measured.seconds))
         if "size" in limits:
             prices.extra_bytes += measured.bytes - problem.costs["size"].value(answer.choice)
     excess, _, answer, problem, measured = min(tried, key=lambda row: row[:2])
@@ -222,32 +220,6 @@ def _within_measured(evidence: Evidence, energy: Energy, budget: Budget, trust: 
     plan = Plan(dict(choices), evidence.effects.kept(choices))
     costs_of = problem.costs_of(answer.choice)
     return Planned(plan, answer, problem, costs_of, evidence.losses([choices])[0], measured.seconds, measured.bytes)
-
-
-@dataclass
-class _Correction:
-    """By how much predictions are to be raised, from the plans that were measured under the corrections so far.
-
-    One measurement, of one plan, does not say it: it is noisy, and the next plan's error is another. Between a
-    correction under which a plan took too long and one under which it did not, the next is looked for.
-    """
-
-    value: float = 1.0
-    too_low: float = 0.0
-    enough: float = np.inf
-
-    def next(self, ratio: float, too_long: bool) -> float:
-        """The change of the correction, after a plan measured ``ratio`` times its prediction."""
-        before = self.value
-        if too_long:
-            self.too_low = max(self.too_low, before)
-        else:
-            self.enough = min(self.enough, before)
-        # a little to spare where too much was used, and carefully where more is allowed
-        self.value *= 1.02 * ratio if too_long else ratio**0.7
-        if self.too_low and np.isfinite(self.enough) and not self.too_low < self.value < self.enough:
-            self.value = float(np.sqrt(self.too_low * self.enough))
-        return self.value / before
 
 
 def _measured(evidence: Evidence, choices: Choices, limits: Mapping[str, float], seed: int) -> Measured:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coldpress.cost.calibration import calibrate
-from coldpress.cost.latency import LatencyTable, latency_cost, shapes_of
+from coldpress.cost.latency import LatencyTable, int8_pays, latency_cost, shapes_of
+from coldpress.cost.learned import learned
 from coldpress.cost.macs import macs_cost
 from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers, time_files
@@ -40,6 +41,7 @@ class Prices:
         seconds: one run of the original, measured.
         calibration: scale and overhead (seconds) from layers to the whole network.
         slow_bits: whether int8 may be taken where it is slower.
+        seen: plans whose network was measured while planning: choices and seconds; see `learned`.
     """
 
     space: Space
@@ -50,12 +52,17 @@ class Prices:
     calibration: tuple[float, float] = (1.0, 0.0)
     points: list[tuple[dict[str, str], float, float]] = field(default_factory=list)
     seconds: float | None = None
+    seen: list[tuple[dict[str, str], float]] = field(default_factory=list)
 
     def costs(self) -> dict[str, Cost]:
         """The costs by quantity: "size" (bytes), "macs", and "latency" (seconds) where it was measured."""
         found = {"size": size_cost(self.space, self.extra_bytes), "macs": macs_cost(self.space, self.extra_macs)}
         if self.table is not None:
-            found["latency"] = latency_cost(self.space, self.table, self.calibration, slow_bits=self.slow_bits)
+            predicted = latency_cost(self.space, self.table, self.calibration, slow_bits=self.slow_bits)
+            plans = [
+                [unit.index(choices.get(unit.name, KEEP)) for unit in self.space.units] for choices, _ in self.seen
+            ]
+            found["latency"] = learned(predicted, plans, [seconds for _, seconds in self.seen])
         return found
 
     def layers_sum(self, choices: Choices) -> float:
@@ -69,10 +76,6 @@ class Prices:
         self.points.append((dict(choices), self.layers_sum(choices), seconds))
         self.calibration = calibrate([p for _, p, _ in self.points], [s for _, _, s in self.points])
 
-    def correct(self, ratio: float) -> None:
-        """Make all predictions ``ratio`` times what they were: what a network near the plan was measured at."""
-        self.calibration = (self.calibration[0] * ratio, self.calibration[1] * ratio)
-
     def refused(self) -> dict[str, str]:
         """Options that are not offered because they measure slower than leaving the layer as it is, with the times."""
         if self.table is None:
@@ -83,7 +86,7 @@ class Prices:
             dense = self.table.seconds(site.shape)
             if site.bits is not None:
                 rounded = self.table.seconds(replace(site.shape, bits=8))
-                if rounded >= dense and not self.slow_bits:
+                if not self.slow_bits and not int8_pays(self.table, site.shape):
                     found[f"{site.name} in int8"] = f"measures {rounded * 1e6:.0f} us, in fp32 {dense * 1e6:.0f} us"
             for option in units[site.rank].options[1:] if site.rank is not None else ():
                 seconds = self.table.seconds(replace(site.shape, method=option.method, rank=option.rank))

@@ -15,7 +15,7 @@ from coldpress.cost.table import LatencyTable
 from coldpress.plan import LayerShape, Site, Space
 from coldpress.problem import Cost, Factor
 
-__all__ = ["LatencyTable", "latency_cost", "shapes_of"]
+__all__ = ["LatencyTable", "int8_pays", "latency_cost", "shapes_of"]
 
 
 def shapes_of(space: Space) -> set[LayerShape]:
@@ -40,7 +40,7 @@ def latency_cost(
     """Seconds of one run of the whole model.
 
     Where int8 and float layers meet, the conversion is counted. A factorised layer that is predicted to be no faster
-    than the dense one of the same widths is forbidden.
+    than the dense one of the same widths is forbidden, as is int8 that is slower than fp32 even among int8 layers.
 
     Args:
         space: units and layers.
@@ -56,23 +56,31 @@ def latency_cost(
         seconds = table.seconds(shape)
         if shape.method != "dense" and seconds >= table.seconds(replace(shape, method="dense", rank=())):
             return False
-        return slow_bits or shape.bits == 32 or seconds < table.seconds(replace(shape, bits=32))
+        return slow_bits or shape.bits == 32 or int8_pays(table, shape)
 
     layers = layer_cost("latency", space, lambda shape: scale * table.seconds(shape), overhead, allowed=allowed)
     return Cost("latency", merged((*layers.factors, *_switches(space, table, scale))), layers.constant)
 
 
-def _switches(space: Space, table: LatencyTable, scale: float) -> Iterable[Factor]:
-    """What it costs where an int8 layer follows a float one, or the other way round, at full width.
+def int8_pays(table: LatencyTable, shape: LayerShape) -> bool:
+    """Whether a layer is faster in int8 than in fp32 among int8 layers, where fp32 would cost conversions around it."""
+    around = shape.in_channels * prod(shape.input_size), shape.out_channels * prod(shape.output_size)
+    whole = table.seconds(replace(shape, bits=32)) + sum(table.switch(elements) for elements in around)
+    return table.seconds(replace(shape, bits=8)) < whole
 
-    Layers are taken as neighbours when they follow each other in the space's order, which is the order they run in.
+
+def _switches(space: Space, table: LatencyTable, scale: float) -> Iterable[Factor]:
+    """What it costs where an int8 layer meets a float one, at full width.
+
+    Where the space does not say which layers meet, those do that follow each other.
     """
 
     def eight(site: Site) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         options = space.units[site.bits].options if site.bits is not None else ()
         return np.array([option.bits == 8 for option in options] or [False])
 
-    for before, after in pairwise(space.sites):
+    met = [(space.sites[i], space.sites[j]) for i, j in space.meetings] or list(pairwise(space.sites))
+    for before, after in met:
         seconds = scale * table.switch(before.shape.out_channels * prod(before.shape.output_size))
         if (before.bits is None and after.bits is None) or before.bits == after.bits or not seconds:
             continue

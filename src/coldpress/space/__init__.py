@@ -12,6 +12,7 @@ from coldpress.plan import KEEP, ChannelGroup, LayerShape, Option, Site, Source,
 from coldpress.space.blocks import residual_blocks
 from coldpress.space.channels import channel_groups
 from coldpress.space.layers import layer_shapes
+from coldpress.space.meetings import meetings
 from coldpress.space.ranks import rank_options
 from coldpress.space.widths import width_options
 from coldpress.surgery.moments import unfolds
@@ -80,7 +81,8 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     if not units:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:5])
         raise SpaceError(f"nothing can be decided in this model with units {', '.join(kinds)}. {reasons}")
-    return Space(tuple(units), _sites(shapes, units, groups), refused, groups)
+    met = meetings(model, example_inputs, list(shapes)) if "bits" in kinds else ()
+    return Space(tuple(units), _sites(shapes, units, groups), refused, groups, met)
 
 
 def _check(kinds: Sequence[str], ignored: Sequence[str], model: nn.Module) -> None:
