@@ -99,6 +99,30 @@ def output_rows(module: nn.Module, outputs: Tensor, positions: Tensor) -> Tensor
     return outputs.flatten(2)[:, :, positions].permute(0, 2, 1).reshape(-1, outputs.shape[1])
 
 
+def token_mask(inputs: Sequence[Tensor]) -> Tensor | None:
+    """Which tokens of padded sequences are real, ``(samples, tokens)`` bool, where a model's inputs say it.
+
+    That is an input of whole numbers 0 and 1, each sequence's first ones 1, beside another one of the same shape.
+    """
+    for i, mask in enumerate(inputs):
+        if (
+            mask.is_floating_point()
+            or mask.dim() != 2
+            or all(x.shape != mask.shape for x in (*inputs[:i], *inputs[i + 1 :]))
+        ):
+            continue
+        if mask.min() == 0 and mask.max() == 1 and bool((mask.any(1) & (mask.diff(dim=1) <= 0).all(1)).all()):
+            return mask.bool()
+    return None
+
+
+def real_rows(module: nn.Module, inputs: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Which of a layer's rows (see `input_rows`) are of real tokens, ``(batch * positions,)`` bool; None: all."""
+    if mask is None or not isinstance(module, nn.Linear) or inputs.dim() != 3 or inputs.shape[:2] != mask.shape:
+        return None
+    return mask[:, positions].reshape(-1)
+
+
 def with_constant(rows: Tensor) -> Tensor:
     """Rows ``(rows, columns)`` with the constant 1 appended: ``(rows, columns + 1)``."""
     return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
@@ -113,7 +137,7 @@ def second_moments(rows: Tensor) -> Moments:
 def collect_moments(
     model: nn.Module, names: Iterable[str], inputs: Sequence[Tensor], seed: int = 0, batch_size: int = 128
 ) -> dict[str, Moments]:
-    """Moments of the inputs of the named layers over the given inputs, in one pass.
+    """Moments of the inputs of the named layers over the given inputs, in one pass; padding tokens do not count.
 
     Args:
         model: the network.
@@ -127,11 +151,15 @@ def collect_moments(
     sums: dict[str, Tensor] = {}
     rows: dict[str, int] = {}
     generator = torch.Generator().manual_seed(seed)
+    mask = token_mask(inputs)
+    masks: list[Tensor | None] = [None]  # of the batch that runs
 
     def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         name = modules[module]
         positions = sample_positions(module, arguments[0], images, generator)
         part = with_constant(input_rows(module, arguments[0].detach(), positions))
+        real = real_rows(module, arguments[0], positions, masks[0])
+        part = part if real is None else part[real]
         if name not in sums:
             sums[name] = part.new_zeros(part.shape[1], part.shape[1])
         sums[name].addmm_(part.T, part)  # in single precision and in place: the matrices are large
@@ -145,6 +173,7 @@ def collect_moments(
     try:
         with evaluating(model):
             for start in range(0, images, batch_size):
+                masks[0] = None if mask is None else mask[start : start + batch_size]
                 model(*[tensor[start : start + batch_size] for tensor in inputs])
     finally:
         for handle in handles:

@@ -22,7 +22,9 @@ from coldpress.surgery.moments import (
     columns,
     input_rows,
     output_rows,
+    real_rows,
     sample_positions,
+    token_mask,
     unfolds,
     with_constant,
 )
@@ -48,7 +50,8 @@ def refit(
     Args:
         student: the compressed network; its modules have the teacher's names.
         teacher: the original.
-        inputs: calibration inputs, each ``(images, ...)``; all images run through the student at once.
+        inputs: calibration inputs, each ``(images, ...)``; all images run through the student at once. Padding tokens
+            do not count.
         outputs: for layers that lost outputs, the teacher's output channels that stay, ``(kept,)``.
         factored: for layers that became factors, their configured shape.
         skip: layers that stay as they are (those in silenced blocks).
@@ -65,6 +68,7 @@ def refit(
     layers = [name for name in layers if calls.count(name) == 1]
     ends = shortcuts(events, layers, norms)
     positions = _positions(teacher, layers, inputs, seed)
+    mask = token_mask(inputs)
     targets = _targets(teacher, opaque, layers, ends, calls, positions, inputs, batch_size)
     brought: dict[str, Tensor] = {}
     wanted: dict[int, list[str]] = {}
@@ -86,7 +90,13 @@ def refit(
                 target = target - brought.pop(name)
                 if (norm := ends[name].norm) is not None:
                     target = _before_norm(student.get_submodule(norm), target)
-            _fit_layer(student, name, teacher.get_submodule(name), tensor, target, positions[name], factored, damping)
+            original = teacher.get_submodule(name)
+            # unfold with the original layer's geometry: a factorised layer still covers the same window
+            rows = with_constant(input_rows(original, tensor, positions[name]))
+            real = real_rows(original, tensor, positions[name], mask)
+            if real is not None:
+                rows, target = rows[real], target[real]
+            _fit_layer(student, name, rows, target, factored, damping)
             done += 1
             if progress:
                 progress(done, len(layers))
@@ -164,16 +174,12 @@ def _before_norm(norm: nn.Module, target: Tensor) -> Tensor:
 def _fit_layer(
     student: nn.Module,
     name: str,
-    original: nn.Module,
-    tensor: Tensor,
+    rows: Tensor,
     target: Tensor,
-    positions: Tensor,
     factored: Mapping[str, LayerShape],
     damping: float | None,
 ) -> None:
     module = student.get_submodule(name)
-    # unfold with the original layer's geometry: a factorised layer still covers the same window
-    rows = with_constant(input_rows(original, tensor, positions))
     moments = (rows.T @ rows).double() / len(rows)
     cross = (target.T @ rows).double() / len(rows)
     if damping is None:
