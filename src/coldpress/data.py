@@ -6,9 +6,10 @@ A batch is ``(x, y)``, or ``(x1, x2, ..., y)`` for a model with several inputs; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,8 +20,52 @@ from coldpress.errors import TaskError
 Batch = tuple[tuple[Tensor, ...], Tensor]
 
 
+class MemoryData(Dataset[Any], ABC):
+    """A labelled data set in memory, which makes its own batches.
+
+    Attributes:
+        labels: ``(samples,)`` int64.
+        classes: class names, by label.
+        ragged: whether samples differ in length, so that each batch has its own.
+    """
+
+    labels: Tensor
+    classes: tuple[str, ...]
+    ragged = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def subset(self, indices: Tensor | Sequence[int]) -> Self:
+        """The samples at ``indices`` as a data set of their own."""
+
+    @abstractmethod
+    def joined(self, other: Self) -> Self:
+        """The samples of both, in this data set's form."""
+
+    @abstractmethod
+    def keys(self) -> list[Hashable]:
+        """What each sample's input is, value for value: equal inputs have equal keys."""
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Inputs of one sample that stands for all, each ``(1, ...)``."""
+        return tuple(x[:1] for x in next(self.batches(1))[:-1])
+
+    @abstractmethod
+    def batches(
+        self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None, augment: bool = False
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Yield ``(input, ..., labels (batch,))``."""
+
+    def without(self, other: Self) -> Self:
+        """The samples whose inputs are not, value for value, in ``other``."""
+        theirs = set(other.keys())
+        return self.subset([i for i, key in enumerate(self.keys()) if key not in theirs])
+
+
 @dataclass(frozen=True, eq=False)
-class TensorData(Dataset[tuple[Tensor, Tensor]]):
+class TensorData(MemoryData):
     """A labelled image data set in memory: bytes are kept as bytes and normalised batch by batch.
 
     Attributes:
@@ -45,9 +90,6 @@ class TensorData(Dataset[tuple[Tensor, Tensor]]):
         if len(self.inputs) != len(self.labels):
             raise TaskError(f"{len(self.inputs)} inputs but {len(self.labels)} labels; they must be as many")
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self._normalise(self.inputs[index][None])[0], self.labels[index]
 
@@ -62,11 +104,8 @@ class TensorData(Dataset[tuple[Tensor, Tensor]]):
             self, inputs=torch.cat([self.inputs, other.inputs]), labels=torch.cat([self.labels, other.labels])
         )
 
-    def without(self, other: TensorData) -> TensorData:
-        """The samples whose inputs are not, value for value, in ``other``."""
-        theirs = {row.tobytes() for row in other.inputs.contiguous().numpy()}
-        mine = self.inputs.contiguous().numpy()
-        return self.subset([i for i, row in enumerate(mine) if row.tobytes() not in theirs])
+    def keys(self) -> list[Hashable]:
+        return [row.tobytes() for row in self.inputs.contiguous().numpy()]
 
     def batches(
         self,
@@ -118,7 +157,7 @@ def read_batches(
     generator: torch.Generator | None = None,
     augment: bool = False,
 ) -> Iterator[Batch]:
-    """Read any data set in batches: TensorData, a torch Dataset, a DataLoader, or an iterable of batches.
+    """Read any data set in batches: one in memory, a torch Dataset, a DataLoader, or an iterable of batches.
 
     A DataLoader or an iterable is read as it is: its own batch size and order hold.
 
@@ -126,7 +165,7 @@ def read_batches(
         TaskError: a batch is not ``(x, y)`` or ``(x1, x2, ..., y)`` of tensors.
     """
     batches: Iterable[Any]
-    if isinstance(data, TensorData):
+    if isinstance(data, MemoryData):
         batches = data.batches(batch_size, shuffle, generator, augment)
     elif isinstance(data, Dataset):
         # A generator of its own in any case: a DataLoader without one advances the global state.

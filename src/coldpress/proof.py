@@ -23,7 +23,7 @@ from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
 from coldpress.runtime.clock import Timing
 from coldpress.runtime.devices import device
-from coldpress.runtime.onnx import export
+from coldpress.runtime.onnx import default_names, export
 from coldpress.space.layers import count_macs
 from coldpress.steps import plain
 from coldpress.task import FirstOutput, Split, Task
@@ -54,6 +54,8 @@ def build(
     (folder / "plan.json").write_text(plan.to_json())
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
     save_model(student, folder, task.example_inputs)
+    if task.tokenizer is not None:
+        task.tokenizer.save_pretrained(folder / "tokenizer")
     original = folder / "original.onnx"
     export(task.model, task.example_inputs, original)
     inputs, _ = task.calibration(CALIBRATION_IMAGES)
@@ -86,7 +88,7 @@ def build(
         }
     details["latency_samples"] = {side: list(times[side].samples) for side in files}
     details["input"] = {
-        "names": ["input" if i == 0 else f"input_{i}" for i in range(len(task.example_inputs))],
+        "names": default_names(task.model, len(task.example_inputs)),
         "shapes": plain(task.example_inputs),
         "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in task.example_inputs],
     }

@@ -19,7 +19,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from coldpress.data import Batch, TensorData, read_batches, split_batch
+from coldpress.data import Batch, MemoryData, read_batches, split_batch
 from coldpress.errors import TaskError
 
 HASHED_SAMPLES = 10_000  # of a data set that is not in memory, so that a large image folder is not read as a whole
@@ -85,7 +85,7 @@ def split(data: Any, seed: int, wanted: int | None = None) -> tuple[Any, Any]:
     mask = torch.ones(count, dtype=torch.bool)
     mask[part] = False
     rest = mask.nonzero()[:, 0]
-    if isinstance(base, TensorData):
+    if isinstance(base, MemoryData):
         taken = base.subset(part)
         # Data sets hold exact duplicates; those of the part leave the rest.
         return base.subset(rest).without(taken), taken
@@ -105,7 +105,7 @@ def draw(data: Any, count: int, seed: int) -> Batch:
         return _first_samples(data, count)
     base = _base(data)
     rows = torch.randperm(len(base), generator=torch.Generator().manual_seed(seed))[:count]
-    if isinstance(base, TensorData):
+    if isinstance(base, MemoryData):
         return next(read_batches(base.subset(rows), len(rows)))
     collate = data.collate_fn if isinstance(data, DataLoader) else default_collate
     return split_batch(collate([base[i] for i in rows.tolist()]))
@@ -128,7 +128,7 @@ def check_labels(split: str, labels: Tensor, classes: int) -> None:
 def known_labels(data: Any) -> Tensor | None:
     """All labels ``(N,)`` where they can be had without reading the samples, else None."""
     base = _base(data)
-    if isinstance(base, TensorData):
+    if isinstance(base, MemoryData):
         return base.labels
     if isinstance(base, TensorDataset):
         return base.tensors[-1]
@@ -209,7 +209,9 @@ def _sample_keys(data: Any) -> set[Any]:
     files = _files(base)
     if files is not None:
         return {str(Path(name).resolve()) for name in files}
-    in_memory = isinstance(_rows(base)[0], TensorData | TensorDataset | Sequence)
+    if isinstance(base, MemoryData) and base.ragged:  # a batch's padding is no part of a sample
+        return set(base.keys())
+    in_memory = isinstance(_rows(base)[0], MemoryData | TensorDataset | Sequence)
     keys: set[Any] = set()
     for inputs, _ in read_batches(base if _indexed(base) else data, 512):
         columns = [x.reshape(len(x), -1).float().contiguous().numpy() for x in inputs]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress import splits
-from coldpress.data import Batch, first_tensor, read_batches
+from coldpress.data import Batch, MemoryData, first_tensor, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import LOSSES, METRICS, Criterion, Evaluation, Metric, Predict, evaluate, predictor
 
@@ -57,6 +57,7 @@ class Task:
         ignored_layers: names of modules that are left as they are.
         seed: of the splits and of the calibration draw.
         name: for reports; the model's class name by default.
+        tokenizer: a Hugging Face tokenizer that belongs to the model; it goes into the artifact.
 
     Attributes:
         num_classes: number of logits.
@@ -81,6 +82,7 @@ class Task:
         ignored_layers: Sequence[str] = (),
         seed: int = 0,
         name: str | None = None,
+        tokenizer: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TaskError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
@@ -89,6 +91,7 @@ class Task:
         self.seed = seed
         self.calibration_size = calibration_size
         self.name = name or type(model).__name__
+        self.tokenizer = tokenizer
         self.metric_name, self.metric = _named("metric", metric, METRICS)
         self.loss_name, self.loss = _named("loss", loss, LOSSES)
         given = {"train": train, "validation": validation, "test": test}
@@ -173,6 +176,8 @@ class Task:
             data = next((d for d in (self.train, self.validation, self.test) if d is not None), None)
             if data is None:
                 raise TaskError("example_inputs is None and there is no data to take a sample from; give one of them")
+            if isinstance(data, MemoryData):
+                return data.example()
             inputs, _ = next(read_batches(data, 1))
             return tuple(x[:1] for x in inputs)
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
@@ -186,6 +191,8 @@ class Task:
         inputs, labels = next(read_batches(getattr(self, split), 2))
         expected = [tuple(x.shape[1:]) for x in self.example_inputs]
         found = [tuple(x.shape[1:]) for x in inputs]
+        if getattr(getattr(self, split), "ragged", False):
+            expected, found = [shape[1:] for shape in expected], [shape[1:] for shape in found]
         if expected != found:
             raise TaskError(f"{split} samples have shapes {found}, example_inputs {expected}; they must be the same")
         known = splits.known_labels(getattr(self, split))

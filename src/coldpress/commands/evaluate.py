@@ -59,7 +59,7 @@ def run(
     if target is not None and target.is_dir() and (target / "recipe.yaml").is_file():
         own = Recipe.read(target / "recipe.yaml")
         recipe = replace(own, **{name: getattr(recipe, name) for name in given})
-    splits = read_data(recipe.data, recipe.data_dir, recipe.seed)
+    splits = read_data(recipe.data, recipe.data_dir, recipe.seed, recipe.model)
     part = _part(splits, split, given)
     subject = _subject(target, form, recipe, splits)
     example = tuple(x[:1] for x in next(iter(read_batches(part[1], 1)))[0])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress import zoo
-from coldpress.data import TensorData
+from coldpress.data import MemoryData
 from coldpress.errors import TaskError
 from coldpress.recipe import Recipe
 from coldpress.task import Task
@@ -20,18 +20,26 @@ IMAGE_SIZES = {"fashion_cnn": (1, 28, 28), "cifar": (3, 32, 32), "torchvision": 
 
 def read_task(recipe: Recipe) -> Task:
     """The task that a recipe names. Raises TaskError or CheckpointError when it cannot be used."""
-    splits = read_data(recipe.data, recipe.data_dir, recipe.seed)
+    splits = read_data(recipe.data, recipe.data_dir, recipe.seed, recipe.model)
     model = build_model(recipe.model, recipe.weights, recipe.num_classes, splits)
     return Task(
-        model, None, **splits.arguments(), ignored_layers=recipe.ignored_layers, seed=recipe.seed, name=recipe.model
+        model,
+        None,
+        **splits.arguments(),
+        ignored_layers=recipe.ignored_layers,
+        seed=recipe.seed,
+        name=recipe.model,
+        tokenizer=zoo.tokenizer(recipe.model) if recipe.model else None,
     )
 
 
-def read_data(name: str | None, data_dir: str | None, seed: int) -> zoo.Splits:
-    """Data by name."""
+def read_data(name: str | None, data_dir: str | None, seed: int, model: str | None = None) -> zoo.Splits:
+    """Data by name; texts are read with the tokenizer of the model called ``model``."""
     if name is None:
-        raise TaskError(f"no data is given: --data NAME, one of {', '.join(zoo.data_names())}, or folder:PATH")
-    return zoo.data(name, data_dir, seed)
+        raise TaskError(
+            f"no data is given: --data NAME, one of {', '.join(zoo.data_names())}, folder:PATH, or a file of texts"
+        )
+    return zoo.data(name, data_dir, seed, zoo.tokenizer(model) if model is not None else None)
 
 
 def build_model(
@@ -71,6 +79,8 @@ def build_model(
             f"{name} would have random weights: give --weights FILE{more} or, if that is meant, --weights random"
         )
     given = None if weights == "random" else weights
+    if name.startswith("hf:"):
+        return zoo.model(name, num_classes, given)
     if num_classes is None and splits is not None and not own and not (prefix and given == "pretrained"):
         num_classes = count_classes(splits)
     return zoo.model(name, num_classes, given)
@@ -78,7 +88,7 @@ def build_model(
 
 def count_classes(splits: zoo.Splits) -> int | None:
     """How many classes the data names, None where it names none."""
-    named = [part.classes for part in (splits.train, splits.validation, splits.test) if isinstance(part, TensorData)]
+    named = [part.classes for part in (splits.train, splits.validation, splits.test) if isinstance(part, MemoryData)]
     found = named or [getattr(part, "classes", ()) for part in (splits.train, splits.test) if part is not None]
     return next((len(classes) for classes in found if classes), None)
 

@@ -43,7 +43,7 @@ def export(
         model: returns a tensor, or a tuple of tensors.
         example_inputs: each ``(batch, ...)``; any batch size, 1 included.
         path: the file to write; written beside and renamed.
-        input_names: one for each input; by default "input", or "input", "input_1", ...
+        input_names: one for each input; by default those of `default_names`.
         output_names: one for each output; by default "logits", "output_1", ...
 
     Returns:
@@ -59,7 +59,7 @@ def export(
     with _evaluating(model), torch.no_grad():
         inputs = tuple(_batch(value.detach().cpu(), 2) for value in example_inputs)
         outputs = _outputs(model, inputs)
-        names_in = list(input_names or _names("input", "input", len(inputs)))
+        names_in = list(input_names or default_names(model, len(inputs)))
         names_out = list(output_names or _names("logits", "output", len(outputs)))
         written = _convert(model, inputs, names_in, names_out)
         _tidy(written)
@@ -102,15 +102,25 @@ def structure_of(path: str | Path) -> str:
     return digest.hexdigest()[:24]
 
 
+def default_names(model: nn.Module, inputs: int) -> list[str]:
+    """Names of the inputs in the file: what the model says in ``input_names``, else "input", "input_1", ..."""
+    own = getattr(model, "input_names", ())
+    return [str(name) for name in own[:inputs]] if len(own) >= inputs else _names("input", "input", inputs)
+
+
 def free_batch(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
     """``dynamic_shapes`` for torch.export: the first dimension of every input is free.
+
+    So is the second of whole numbers ``(batch, tokens)``, where a model takes several such inputs.
 
     Args:
         model: its forward may take its inputs one by one or as ``*inputs``.
         inputs: each ``(batch, ...)``.
     """
     batch = torch.export.Dim("batch", min=1)
-    shapes: list[Any] = [{0: batch} for _ in inputs]
+    tokens = [x.dim() == 2 and not x.is_floating_point() for x in inputs]
+    length = {1: torch.export.Dim("tokens", min=2)} if sum(tokens) > 1 else {}
+    shapes: list[Any] = [{0: batch} | (length if free else {}) for free in tokens]
     for named, parameter in enumerate(inspect.signature(model.forward).parameters.values()):
         if parameter.kind is parameter.VAR_POSITIONAL:
             return (*shapes[:named], tuple(shapes[named:]))

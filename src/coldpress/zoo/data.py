@@ -11,10 +11,10 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset
 
-from coldpress.data import TensorData
+from coldpress.data import MemoryData
 from coldpress.errors import TaskError
 from coldpress.splits import split
-from coldpress.zoo import cifar10, fashion_mnist, folder
+from coldpress.zoo import cifar10, fashion_mnist, folder, huggingface, text
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,22 @@ class Splits:
         """The same data with validation joined to train, for training where nothing is left to decide."""
         if self.train is None or self.validation is None:
             return self
-        if isinstance(self.train, TensorData) and isinstance(self.validation, TensorData):
+        if isinstance(self.train, MemoryData) and isinstance(self.validation, MemoryData):
             return Splits(self.train.joined(self.validation), None, self.test)
         return Splits(ConcatDataset([self.train, self.validation]), None, self.test)
 
 
-def data(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Splits:
+def data(name: str, data_dir: str | Path | None = None, seed: int = 0, tokenizer: text.Encode | None = None) -> Splits:
     """Read a data set by name.
 
     Args:
-        name: one of `data_names()`, or ``folder:PATH`` for an image folder (``PATH/<class>/*.png``, or with the
-            sub-folders train, and validation or test, of such folders).
+        name: one of `data_names()`; ``folder:PATH`` for an image folder (``PATH/<class>/*.png``, or with the
+            sub-folders train, and validation or test, of such folders); the path of a file of texts, or of a folder
+            of such files (see `coldpress.zoo.text`); or ``hf:NAME`` for a data set of the Hugging Face hub.
         data_dir: where the files are; the environment variable COLDPRESS_DATA where None. ``cifar10`` and
             ``fashion-mnist`` are downloaded there, or into the cache, when missing.
         seed: of the validation split, where the data set has none of its own.
+        tokenizer: of the model, for texts.
 
     Returns:
         Train, validation and test data. Exact duplicates across the splits are taken out of train.
@@ -59,6 +61,11 @@ def data(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Splits
         if not path:
             raise TaskError("folder: names no path; write folder:PATH")
         return Splits(*folder.read(Path(path), seed))
+    if prefix == "hf" or (name not in _READERS and text.is_text(name)):
+        if tokenizer is None:
+            raise TaskError(f"{name} holds texts; they need a model with a tokenizer: --model hf:FOLDER_OR_NAME")
+        found = huggingface.data(path, tokenizer) if prefix == "hf" else text.read(Path(name), tokenizer, seed)
+        return Splits(*found)
     if name not in _READERS:
         near = difflib.get_close_matches(name, data_names(), n=3, cutoff=0.4)
         raise TaskError(
@@ -81,7 +88,7 @@ def data_names() -> tuple[str, ...]:
     return tuple(sorted(_READERS))
 
 
-_Reader = Callable[[Path | None], tuple[TensorData, TensorData | None, TensorData]]
+_Reader = Callable[[Path | None], tuple[MemoryData, MemoryData | None, MemoryData]]
 _READERS: dict[str, _Reader] = {
     "cifar10": cifar10.read_published,
     "cifar10-jpeg": cifar10.read_jpeg,

@@ -16,6 +16,7 @@ import torchvision
 from torch import nn
 
 from coldpress.errors import TaskError
+from coldpress.zoo import huggingface
 from coldpress.zoo.cifar import CifarResNet
 from coldpress.zoo.fashion import FashionCNN
 from coldpress.zoo.weights import load_weights
@@ -28,7 +29,8 @@ def model(name: str, num_classes: int | None = None, weights: str | Path | None 
     """Build a model by name, in eval mode.
 
     Args:
-        name: one of `model_names()`; ``torchvision:NAME``; ``timm:NAME`` (needs the extra ``coldpress[timm]``); or
+        name: one of `model_names()`; ``torchvision:NAME``; ``timm:NAME`` (needs the extra ``coldpress[timm]``);
+            ``hf:FOLDER_OR_NAME``, a text classifier with its weights (needs ``coldpress[hf]``); or
             ``package.module:factory`` or ``path/file.py:factory``, a function of the user's that returns a module.
         num_classes: outputs of the classifier; the model's own default where None.
         weights: a weights file; "pretrained" for the published weights of a torchvision or timm model (downloaded), or
@@ -57,6 +59,9 @@ def model(name: str, num_classes: int | None = None, weights: str | Path | None 
         built, ignored = _torchvision(rest, pretrained, arguments)
     elif prefix == "timm":
         built = _timm(rest, pretrained, arguments)
+    elif name.startswith(huggingface.PREFIX):
+        built = huggingface.classifier(name.removeprefix(huggingface.PREFIX), num_classes)
+        weights = None if pretrained else weights
     else:
         built = _users(prefix, rest, arguments)
         if pretrained:
@@ -64,6 +69,11 @@ def model(name: str, num_classes: int | None = None, weights: str | Path | None 
     if weights is not None and weights != PRETRAINED:
         load_weights(built, weights, ignored)
     return built.eval()
+
+
+def tokenizer(name: str) -> Any:
+    """The tokenizer of a model by name; None where it has none. Raises TaskError when it cannot be loaded."""
+    return huggingface.tokenizer(name.removeprefix(huggingface.PREFIX)) if name.startswith(huggingface.PREFIX) else None
 
 
 def model_names() -> tuple[str, ...]:

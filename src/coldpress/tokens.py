@@ -1,0 +1,78 @@
+"""Texts as tokens, held in memory and padded batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from coldpress.data import MemoryData
+from coldpress.errors import TaskError
+
+
+@dataclass(frozen=True, eq=False)
+class TokenData(MemoryData):
+    """Labelled token sequences of any length; a batch is as long as its longest.
+
+    A batch is ``(ids, mask, labels)``, or ``(ids, mask, types, labels)`` where there are token types: int64, each
+    ``(batch, tokens)`` but the labels.
+
+    Attributes:
+        ids: token numbers, ``(tokens,)`` a sample.
+        labels: ``(samples,)`` int64.
+        classes: class names, by label.
+        types: which of two texts a token belongs to, ``(tokens,)`` a sample; empty where there is one text.
+        padding: the token that fills up.
+    """
+
+    ids: tuple[Tensor, ...]
+    labels: Tensor
+    classes: tuple[str, ...] = ()
+    types: tuple[Tensor, ...] = ()
+    padding: int = 0
+    ragged = True
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.labels) or len(self.types) not in (0, len(self.ids)):
+            raise TaskError(f"{len(self.ids)} texts, {len(self.labels)} labels, {len(self.types)} rows of token types")
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        types = (self.types[index],) if self.types else ()
+        return (self.ids[index], torch.ones_like(self.ids[index]), *types, self.labels[index])
+
+    def subset(self, indices: Tensor | Sequence[int]) -> TokenData:
+        """The samples at ``indices`` as a data set of their own."""
+        rows = torch.as_tensor(indices, dtype=torch.long)
+        chosen = rows.tolist()
+        types = tuple(self.types[i] for i in chosen) if self.types else ()
+        return replace(self, ids=tuple(self.ids[i] for i in chosen), labels=self.labels[rows], types=types)
+
+    def joined(self, other: TokenData) -> TokenData:
+        """The samples of both, in this data set's form."""
+        labels = torch.cat([self.labels, other.labels])
+        return replace(self, ids=self.ids + other.ids, labels=labels, types=self.types + other.types)
+
+    def keys(self) -> list[Hashable]:
+        return [tuple(row.tolist()) for row in self.ids]
+
+    def example(self, share: float = 0.95) -> tuple[Tensor, ...]:
+        """Inputs of one sample, at least as long as ``share`` of all: what a runtime is timed on."""
+        lengths = torch.tensor([len(row) for row in self.ids])
+        index = int(lengths.argsort()[min(int(share * len(lengths)), len(lengths) - 1)])
+        return tuple(part[None].long() for part in self[index][:-1])
+
+    def batches(
+        self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None, augment: bool = False
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Yield ``(ids, mask, ..., labels)``; nothing is augmented."""
+        order = torch.randperm(len(self), generator=generator) if shuffle else torch.arange(len(self))
+        for rows in torch.split(order, batch_size):
+            chosen = rows.tolist()
+            ids = [self.ids[i].long() for i in chosen]
+            parts = [pad_sequence(ids, True, self.padding), pad_sequence([torch.ones_like(x) for x in ids], True)]
+            if self.types:
+                parts.append(pad_sequence([self.types[i].long() for i in chosen], True))
+            yield (*parts, self.labels[rows])

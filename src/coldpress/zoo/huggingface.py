@@ -1,0 +1,109 @@
+"""Classifiers, tokenizers and data sets of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from coldpress.errors import TaskError
+from coldpress.tokens import TokenData
+from coldpress.zoo import text
+
+PREFIX = "hf:"
+
+
+class SequenceClassifier(nn.Module):
+    """A transformers classifier that takes its inputs one by one and returns logits ``(batch, classes)``.
+
+    Attributes:
+        model: the transformers model.
+        input_names: of its inputs, in the order of ``forward``.
+    """
+
+    input_names = ("input_ids", "attention_mask", "token_type_ids")
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        return logits
+
+
+def classifier(name: str, num_classes: int | None = None) -> nn.Module:
+    """A sequence classifier in fp32, its attention by ``scaled_dot_product_attention``.
+
+    Args:
+        name: a folder with config.json and safetensors, or a name on the hub.
+        num_classes: outputs, for models without a head of their own.
+
+    Raises:
+        TaskError: transformers is not installed, or there is no such model.
+    """
+    transformers = _library("transformers", f"hf:{name}")
+    transformers.utils.logging.disable_progress_bar()
+    more: dict[str, Any] = {} if num_classes is None else {"num_labels": num_classes}
+    try:
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            _place(name), use_safetensors=True, attn_implementation="sdpa", trust_remote_code=False, **more
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TaskError(f"hf:{name} cannot be loaded as a sequence classifier: {_first_line(error)}") from error
+    return SequenceClassifier(model.float()).eval()
+
+
+def tokenizer(name: str) -> Any:
+    """The tokenizer that belongs to a model. Raises TaskError when there is none."""
+    transformers = _library("transformers", f"hf:{name}")
+    try:
+        return transformers.AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise TaskError(f"hf:{name} has no tokenizer that can be loaded: {_first_line(error)}") from error
+
+
+def data(name: str, encode: text.Encode) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
+    """Train, validation and test data of a data set on the hub, ``glue/sst2`` say, or in a folder that datasets reads.
+
+    Parts without labels are left out.
+
+    Raises:
+        TaskError: datasets is not installed, or there is no such data set.
+    """
+    datasets = _library("datasets", f"hf:{name}")
+    path, _, part = (name, "", "") if Path(name).is_dir() else name.partition("/")
+    try:
+        whole = datasets.load_dataset(path, part or None)
+    except Exception as error:  # the library raises errors of many kinds where there is no network
+        raise TaskError(f"the data set hf:{name} cannot be had: {_first_line(error)}") from error
+    found: dict[str, TokenData | None] = dict.fromkeys(text.PARTS)
+    classes: tuple[str, ...] = ()
+    for split, names in text.PARTS.items():
+        rows = next((list(whole[key]) for key in names if key in whole), [])
+        if rows and any(row.get("label", 0) != -1 for row in rows):
+            found[split], classes = text.encoded(rows, encode, f"hf:{name}, {split}", classes)
+    return text.completed(found["train"], found["validation"], found["test"])
+
+
+def _place(name: str) -> str:
+    path = Path(name)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise TaskError(f"{path} holds no config.json; give a folder that save_pretrained wrote")
+    if name.startswith((".", "/", "~")) and not path.expanduser().is_dir():
+        raise TaskError(f"there is no folder {name}; give a folder that save_pretrained wrote, or a name on the hub")
+    return str(path.expanduser()) if path.expanduser().is_dir() else name
+
+
+def _library(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise TaskError(f"{name} needs {module}; install it with: pip install 'coldpress[hf]'") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

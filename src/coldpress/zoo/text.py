@@ -1,0 +1,161 @@
+"""Labelled texts from files: TSV, CSV, JSON lines and Parquet with named columns."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coldpress.errors import TaskError
+from coldpress.splits import split
+from coldpress.tokens import TokenData
+
+Encode = Callable[..., Mapping[str, Any]]
+Row = Mapping[str, Any]
+
+FORMATS = (".tsv", ".csv", ".jsonl", ".parquet")
+LABELS = ("label", "labels", "target", "class")
+TEXTS: tuple[tuple[str, ...], ...] = (
+    ("question", "sentence"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("sentence",),
+    ("text",),
+    ("review",),
+    ("content",),
+)
+PARTS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
+MOST_TOKENS = 512
+
+
+def is_text(name: str) -> bool:
+    """Whether a data name is a file or a folder of texts."""
+    path = Path(name)
+    return _format(path) is not None or (path.is_dir() and any(_format(file) for file in path.iterdir()))
+
+
+def read(path: Path, encode: Encode, seed: int = 0) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
+    """Train, validation and test data from a file (which is split by the seed) or a folder of files.
+
+    In a folder the files are called ``train``, ``validation`` (or ``dev``) and ``test``. Where there is no test file,
+    the validation file is reported on, and validation is split off train.
+
+    Args:
+        path: the file or the folder; files may end in ``.gz``.
+        encode: a Hugging Face tokenizer.
+        seed: of the splits.
+
+    Raises:
+        TaskError: a file is missing or cannot be read, or its columns are not known.
+    """
+    if path.is_file():
+        whole, _ = _read_file(path, encode)
+        rest, test = split(whole, seed)
+        return (*split(rest, seed), test)
+    if not path.is_dir():
+        raise TaskError(f"there is no text file or folder at {path}; check --data")
+    files = {part: _file_of(path, names) for part, names in PARTS.items()}
+    if not any(files.values()):
+        raise TaskError(f"{path} holds no file called train, validation or test with one of {', '.join(FORMATS)}")
+    classes: tuple[str, ...] = ()
+    found: dict[str, TokenData | None] = {}
+    for part, file in files.items():
+        found[part], classes = _read_file(file, encode, classes) if file is not None else (None, classes)
+    return completed(found["train"], found["validation"], found["test"], seed)
+
+
+def completed(
+    train: TokenData | None, validation: TokenData | None, test: TokenData | None, seed: int = 0
+) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
+    """The three parts, disjoint; where one of the last two is missing, validation is split off train by the seed."""
+    if test is None:
+        validation, test = None, validation
+    for other in (validation, test):
+        train = train.without(other) if train is not None and other is not None else train
+    if train is not None and validation is None:
+        train, validation = split(train, seed)
+    return train, validation, test
+
+
+def encoded(
+    rows: Sequence[Row], encode: Encode, source: str, classes: tuple[str, ...] = ()
+) -> tuple[TokenData, tuple[str, ...]]:
+    """Rows with a text (or two) and a label as token data, and the class names.
+
+    Labels are whole numbers from 0, or names; names are numbered in alphabetical order, or as ``classes`` says.
+    """
+    if not rows:
+        raise TaskError(f"{source} holds no rows")
+    columns = list(rows[0])
+    label = next((name for name in LABELS if name in columns), None)
+    texts = next((names for names in TEXTS if set(names) <= set(columns)), None)
+    if label is None or texts is None:
+        raise TaskError(
+            f"{source} has the columns {', '.join(columns)}; it needs a label ({', '.join(LABELS)}) and a text "
+            f"({', '.join(' + '.join(names) for names in TEXTS)}): rename them"
+        )
+    kept = [row for row in rows if str(row[label]).strip() not in ("", "-1", "None")]
+    if not kept:
+        raise TaskError(f"{source} has no labels in column {label!r}")
+    values = [row[label] if isinstance(row[label], int) else str(row[label]).strip() for row in kept]
+    if all(str(value).isdigit() for value in values):
+        numbers = [int(value) for value in values]
+    else:
+        classes = classes or tuple(sorted({str(value) for value in values}))
+        unknown = {str(value) for value in values} - set(classes)
+        if unknown:
+            raise TaskError(f"{source} has the labels {', '.join(sorted(unknown))}, which train has not")
+        numbers = [classes.index(str(value)) for value in values]
+    tokens = encode(
+        *([str(row[name]) for row in kept] for name in texts),
+        truncation=True,
+        max_length=min(MOST_TOKENS, int(getattr(encode, "model_max_length", MOST_TOKENS))),
+    )
+    ids = tuple(torch.tensor(row, dtype=torch.int32) for row in tokens["input_ids"])
+    two = len(texts) > 1 and "token_type_ids" in tokens
+    types = tuple(torch.tensor(row, dtype=torch.int8) for row in tokens["token_type_ids"]) if two else ()
+    padding = getattr(encode, "pad_token_id", None)
+    return TokenData(ids, torch.tensor(numbers), classes, types, 0 if padding is None else int(padding)), classes
+
+
+def _read_file(path: Path, encode: Encode, classes: tuple[str, ...] = ()) -> tuple[TokenData, tuple[str, ...]]:
+    try:
+        rows = list(_rows(path))
+    except (OSError, ValueError, csv.Error, EOFError) as error:
+        raise TaskError(f"{path} cannot be read: {error}") from error
+    return encoded(rows, encode, str(path), classes)
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    kind = _format(path)
+    if kind == ".parquet":
+        try:
+            parquet = importlib.import_module("pyarrow.parquet")
+        except ImportError as error:
+            raise TaskError(f"{path} needs pyarrow; install it with: pip install 'coldpress[hf]'") from error
+        yield from parquet.read_table(path).to_pylist()
+        return
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        if kind == ".jsonl":
+            yield from (json.loads(line) for line in lines if line.strip())
+        elif kind == ".tsv":  # no quoting: quotation marks are text
+            yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            yield from csv.DictReader(lines)
+
+
+def _format(path: Path) -> str | None:
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    return suffix if suffix in FORMATS else None
+
+
+def _file_of(folder: Path, names: Sequence[str]) -> Path | None:
+    files = sorted(file for file in folder.iterdir() if _format(file))
+    return next((file for name in names for file in files if file.name.split(".")[0].split("-")[0] == name), None)

@@ -1,0 +1,51 @@
+"""Texts of any length: batches are padded, splits are disjoint, nothing depends on the padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from coldpress.data import read_batches
+from coldpress.errors import TaskError
+from coldpress.splits import check_disjoint, split
+from coldpress.tokens import TokenData
+
+
+def data(lengths: list[int], start: int = 1, types: bool = False) -> TokenData:
+    ids = tuple(torch.arange(start, start + n, dtype=torch.int32) for n in lengths)
+    kinds = tuple((torch.arange(n) > n // 2).to(torch.int8) for n in lengths) if types else ()
+    return TokenData(ids, torch.arange(len(lengths)) % 2, ("no", "yes"), kinds, padding=9)
+
+
+def test_a_batch_is_as_long_as_its_longest() -> None:
+    (inputs, labels), (last, _) = read_batches(data([2, 4, 3]), 2)
+    assert [x.shape for x in inputs] == [(2, 4), (2, 4)]
+    assert inputs[0].tolist() == [[1, 2, 9, 9], [1, 2, 3, 4]]
+    assert inputs[1].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert labels.tolist() == [0, 1]
+    assert last[0].shape == (1, 3)
+
+
+def test_token_types_come_third() -> None:
+    (inputs, _), *_ = read_batches(data([4, 2], types=True), 2)
+    assert inputs[2].tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_the_example_is_as_long_as_nearly_all() -> None:
+    many = data([3] * 90 + [8] * 9 + [50])
+    assert many.example()[0].shape == (1, 8)
+
+
+def test_splits_keep_every_sample_once_and_know_equal_texts() -> None:
+    whole = data(list(range(2, 42)))
+    rest, part = split(whole, seed=0)
+    assert sorted([*map(len, rest.ids), *map(len, part.ids)]) == list(range(2, 42))
+    check_disjoint({"train": rest, "test": part})
+    with pytest.raises(TaskError, match="overlap"):
+        check_disjoint({"train": rest, "test": part.joined(rest.subset([0]))})
+    assert len(rest.without(rest.subset([0, 1]))) == len(rest) - 2
+
+
+def test_texts_and_labels_must_be_as_many() -> None:
+    with pytest.raises(TaskError, match="1 texts, 2 labels"):
+        TokenData((torch.arange(3),), torch.tensor([0, 1]))

@@ -1,0 +1,118 @@
+"""Hugging Face classifiers from a folder: loaded, compressed by heads and neurons, deployed for texts of any length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import coldpress as cp
+from coldpress.errors import TaskError
+from coldpress.runtime import run, session
+from coldpress.tokens import TokenData
+
+transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "very", "a", "film"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with random weights and its tokenizer, as save_pretrained writes them."""
+    path = tmp_path_factory.mktemp("tiny-bert")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.5,
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(path)
+    (path / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizerFast(str(path / "vocab.txt")).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("texts")
+    draw = np.random.default_rng(0)
+    rows = {tuple(draw.choice(WORDS[5:], draw.integers(2, 9))): None for _ in range(200)}
+    lines = [f"{' '.join(row)}\t{int('good' in row)}" for row in rows]
+    (path / "train.tsv").write_text("sentence\tlabel\n" + "\n".join(lines[:100]))
+    (path / "dev.tsv").write_text("sentence\tlabel\n" + "\n".join(lines[100:140]))
+    return path
+
+
+def test_a_classifier_and_its_tokenizer_are_found_by_folder(folder: Path) -> None:
+    model = cp.zoo.model(f"hf:{folder}")
+    encode = cp.zoo.tokenizer(f"hf:{folder}")
+    tokens = encode(["a good film", "bad"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        together = model(tokens["input_ids"], tokens["attention_mask"])
+        alone = model(*(tokens[name][1:, :3] for name in ("input_ids", "attention_mask")))
+    assert together.shape == (2, 2)
+    assert torch.allclose(together[1:], alone, atol=1e-5)
+
+
+def test_a_data_set_is_read_by_the_library_too(folder: Path, texts: Path) -> None:
+    pytest.importorskip("datasets", reason="needs the extra coldpress[hf]")
+    encode = cp.zoo.tokenizer(f"hf:{folder}")
+    lines = texts / "as-csv"
+    lines.mkdir()
+    for part in ("train", "dev"):
+        rows = (texts / f"{part}.tsv").read_text().replace("\t", ",")
+        (lines / f"{'validation' if part == 'dev' else part}.csv").write_text(rows)
+    ours = cp.zoo.data(str(texts), tokenizer=encode)
+    theirs = cp.zoo.data(f"hf:{lines}", tokenizer=encode)
+    assert [row.tolist() for row in theirs.test.ids] == [row.tolist() for row in ours.test.ids]
+    assert sorted(theirs.train.keys()) == sorted(ours.train.keys())
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="there is no folder"):
+        cp.zoo.model(f"hf:{tmp_path}/none")
+    with pytest.raises(TaskError, match=r"config\.json"):
+        cp.zoo.model(f"hf:{tmp_path}")
+
+
+def test_heads_and_neurons_go_and_the_file_takes_texts_of_any_length(
+    folder: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLDPRESS_CACHE", str(tmp_path / "cache"))
+    name = f"hf:{folder}"
+    encode = cp.zoo.tokenizer(name)
+    splits = cp.zoo.data(str(texts), tokenizer=encode)
+    assert isinstance(splits.test, TokenData)
+    task = cp.Task(cp.zoo.model(name), **splits.arguments(), name="tiny BERT", tokenizer=encode)
+    settings = {"units": ("width",), "calibration": 24, "refit_images": 40, "random_plans": 4, "refit_plans": 0}
+    result = cp.compress(
+        task,
+        cp.Budget(macs="60%"),
+        epochs=1,
+        rounds=0,
+        out=tmp_path / "run",
+        solver="anneal",
+        time_limit=1.0,
+        **settings,
+    )
+    attention = [unit.name for unit in result.space.units if unit.name.endswith("query:width")]
+    assert len(attention) == 2
+    assert result.metrics["compressed"]["macs"] <= 0.6 * result.metrics["original"]["macs"]
+    file = session(tmp_path / "run" / "model.onnx")
+    assert [node.name for node in file.get_inputs()] == ["input_ids", "attention_mask"]
+    saved = transformers.AutoTokenizer.from_pretrained(tmp_path / "run" / "tokenizer")
+    assert saved("a good film")["input_ids"] == encode("a good film")["input_ids"]
+    again = cp.load(tmp_path / "run", lambda: cp.zoo.model(name))
+    for batch, tokens in ((1, 3), (3, 11)):
+        ids = torch.randint(5, len(WORDS), (batch, tokens))
+        mask = torch.ones_like(ids)
+        mask[0, tokens // 2 :] = 0
+        with torch.no_grad():
+            wanted = again(ids, mask).numpy()
+        assert np.allclose(run(file, [ids.numpy(), mask.numpy()])[0], wanted, atol=1e-4)
