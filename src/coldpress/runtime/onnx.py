@@ -119,7 +119,7 @@ def free_batch(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
     """
     batch = torch.export.Dim("batch", min=1)
     tokens = [x.dim() == 2 and not x.is_floating_point() for x in inputs]
-    length = {1: torch.export.Dim("tokens", min=2)} if sum(tokens) > 1 else {}
+    length = {1: torch.export.Dim.DYNAMIC} if sum(tokens) > 1 else {}  # as long as the model's positions reach
     shapes: list[Any] = [{0: batch} | (length if free else {}) for free in tokens]
     for named, parameter in enumerate(inspect.signature(model.forward).parameters.values()):
         if parameter.kind is parameter.VAR_POSITIONAL:
