@@ -33,7 +33,7 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     task = cp.Task(model, **splits.arguments(), seed=seed, name=args.model, hold_out=not args.no_hold_out)
     budget = cp.Budget.parse(args.budget)
     start = time.perf_counter()
-    names = ("epochs", "lr", "batch_size", "hint_weight", "temperature")
+    names = ("epochs", "lr", "optimizer", "batch_size", "hint_weight", "temperature")
     training = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     result = cp.compress(
         task,
@@ -80,6 +80,7 @@ def main() -> None:
     parser = planner_arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--optimizer")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--hint-weight", type=float)
     parser.add_argument("--temperature", type=float)

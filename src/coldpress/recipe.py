@@ -55,7 +55,7 @@ class Recipe:
     energy: str = "curvature"
     units: tuple[str, ...] = KINDS
     epochs: int = 5
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     lr: float = 0.02
     batch_size: int = 128
     temperature: float = 2.0

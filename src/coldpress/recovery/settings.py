@@ -15,7 +15,7 @@ class Settings:
 
     Attributes:
         epochs: passes over the training data; 0 trains nothing.
-        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
+        optimizer: "sgd" (Nesterov momentum 0.9), "adamw", or "muon" (see `MuonSGD`; no weight decay).
         lr: the highest learning rate of the cycle.
         warmup: fraction of the steps in which the learning rate rises to ``lr``.
         batch_size: samples a step, for data sets that are not DataLoaders.
@@ -30,7 +30,7 @@ class Settings:
     """
 
     epochs: int = 5
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     lr: float = 0.05
     warmup: float = 0.2
     batch_size: int = 128
@@ -43,7 +43,7 @@ class Settings:
     def __post_init__(self) -> None:
         allowed = {
             "epochs": (self.epochs >= 0, "0 (no training) or more"),
-            "optimizer": (self.optimizer in ("sgd", "adamw"), "sgd or adamw"),
+            "optimizer": (self.optimizer in ("sgd", "adamw", "muon"), "sgd, adamw or muon"),
             "lr": (0 < self.lr < math.inf, "above 0"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "batch_size": (self.batch_size >= 2, "2 or more, since BatchNorm has no statistics of one sample"),

@@ -20,6 +20,7 @@ from coldpress.data import first_tensor, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import evaluate
 from coldpress.recovery.checkpoints import Checkpoints
+from coldpress.recovery.muon import MuonSGD
 from coldpress.recovery.precision import Context, autocast, choose_device, place, place_model
 from coldpress.recovery.settings import Settings, one_cycle
 from coldpress.task import Task
@@ -207,6 +208,8 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
+    if settings.optimizer == "muon":
+        return MuonSGD(model, settings.lr)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
