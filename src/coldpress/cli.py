@@ -173,7 +173,7 @@ def train(
     num_classes: options.Classes = None,
     epochs: Annotated[int, typer.Option(help="passes over the training data")] = 20,
     lr: Annotated[float, typer.Option(help="highest learning rate of the cycle")] = 0.1,
-    optimizer: Annotated[str, typer.Option(help="sgd or adamw")] = "sgd",
+    optimizer: Annotated[str, typer.Option(help="sgd, adamw or muon")] = "sgd",
     batch_size: Annotated[int, typer.Option(help="samples a step")] = 128,
     weight_decay: Annotated[float, typer.Option(help="of weights, not of biases and norms")] = 5e-4,
     label_smoothing: Annotated[float, typer.Option(help="in [0, 1)")] = 0.0,

@@ -49,7 +49,7 @@ Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENE
 Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]
 Epochs = Annotated[int | None, typer.Option(help=_says("epochs", "of distillation; 0 trains nothing"))]
 Rate = Annotated[float | None, typer.Option(help=_says("lr", "highest learning rate"))]
-Optimizer = Annotated[str | None, typer.Option(help=_says("optimizer", "sgd or adamw"))]
+Optimizer = Annotated[str | None, typer.Option(help=_says("optimizer", "sgd, adamw or muon"))]
 StepSize = Annotated[int | None, typer.Option(help=_says("batch_size", "samples a training step"))]
 Temperature = Annotated[float | None, typer.Option(help=_says("temperature", "of the distillation"))]
 HintWeight = Annotated[
