@@ -241,6 +241,7 @@ def _run(
         "planning": {"seconds": found.seconds, "full_pass": found.full_pass, "runs": found.runs},
     }
     facts["seconds"] = work.seconds()
+    facts["kl"] = steps.loss_on_calibration(task, student, recipe)
     facts["validation"] = _validation(task, space, plan, untrained, student, recipe)
     built = work.path("artifact")
     shutil.rmtree(built, ignore_errors=True)

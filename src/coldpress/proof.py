@@ -47,7 +47,8 @@ def build(
         task: the original and the data that results are reported on (test, else validation).
         space, student, plan: the compressed network and how it came about.
         recipe: what was asked for.
-        facts: further entries of metrics.json (predicted, solver).
+        facts: further entries of metrics.json (predicted, solver), and ``kl``: of the float network, in nats, on
+            calibration data that no weight was re-fitted on.
         details: entries of details.json that are known already.
         command: what reproduces the run.
     """
@@ -76,6 +77,7 @@ def build(
         side: _side(model, files[side], times[side], judged.get(side), task)
         for side, model in (("original", task.model), ("compressed", student))
     }
+    metrics["compressed"]["kl"] = facts.pop("kl")
     if judged:
         comparison = compare(judged["original"], judged["compressed"])
         metrics["comparison"] = {**asdict(comparison), "split": split}
