@@ -98,7 +98,7 @@ class Record:
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that were given: a script may get flags that older records do not know."""
-    return {name: value for name, value in settings.items() if value not in (None, False)}
+    return {name: value for name, value in settings.items() if value is not None and value is not False}
 
 
 def _command(args: argparse.Namespace) -> str:

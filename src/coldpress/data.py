@@ -149,6 +149,14 @@ def _mirrored(positions: Tensor, size: int) -> Tensor:
     return torch.where(positions >= size, 2 * (size - 1) - positions, positions).clamp(0, size - 1)
 
 
+def example_of(data: Any) -> tuple[Tensor, ...]:
+    """Inputs of one sample of any data set, each ``(1, ...)``; of texts, one as long as nearly all."""
+    if isinstance(data, MemoryData):
+        return data.example()
+    inputs, _ = next(read_batches(data, 1))
+    return tuple(x[:1] for x in inputs)
+
+
 def read_batches(
     data: Any,
     batch_size: int,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress import splits
-from coldpress.data import Batch, MemoryData, first_tensor, read_batches
+from coldpress.data import Batch, example_of, first_tensor, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import LOSSES, METRICS, Criterion, Evaluation, Metric, Predict, evaluate, predictor
 
@@ -176,10 +176,7 @@ class Task:
             data = next((d for d in (self.train, self.validation, self.test) if d is not None), None)
             if data is None:
                 raise TaskError("example_inputs is None and there is no data to take a sample from; give one of them")
-            if isinstance(data, MemoryData):
-                return data.example()
-            inputs, _ = next(read_batches(data, 1))
-            return tuple(x[:1] for x in inputs)
+            return example_of(data)
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
         if not inputs or not all(isinstance(x, Tensor) and x.dim() >= 2 and len(x) for x in inputs):
             raise TaskError(

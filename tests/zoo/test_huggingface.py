@@ -89,7 +89,7 @@ def test_heads_and_neurons_go_and_the_file_takes_texts_of_any_length(
     encode = cp.zoo.tokenizer(name)
     splits = cp.zoo.data(str(texts), tokenizer=encode)
     assert isinstance(splits.test, TokenData)
-    task = cp.Task(cp.zoo.model(name), **splits.arguments(), name="tiny BERT", tokenizer=encode)
+    task = cp.Task(cp.zoo.model(name), **splits.arguments(), name="tiny BERT")
     settings = {"units": ("width",), "calibration": 24, "refit_images": 40, "random_plans": 4, "refit_plans": 0}
     result = cp.compress(
         task,

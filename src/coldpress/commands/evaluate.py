@@ -18,7 +18,7 @@ from coldpress import zoo
 from coldpress.artifact import PROGRAM, load
 from coldpress.commands.subject import build_model, read_data
 from coldpress.commands.terminal import out
-from coldpress.data import first_tensor, read_batches
+from coldpress.data import example_of, first_tensor, read_batches
 from coldpress.deploy import time_files
 from coldpress.errors import ArtifactError, TaskError
 from coldpress.evaluate import Evaluation, Predict, evaluate, predictor
@@ -59,10 +59,10 @@ def run(
     if target is not None and target.is_dir() and (target / "recipe.yaml").is_file():
         own = Recipe.read(target / "recipe.yaml")
         recipe = replace(own, **{name: getattr(recipe, name) for name in given})
-    splits = read_data(recipe.data, recipe.data_dir, recipe.seed, recipe.model)
+    splits = read_data(recipe)
     part = _part(splits, split, given)
     subject = _subject(target, form, recipe, splits)
-    example = tuple(x[:1] for x in next(iter(read_batches(part[1], 1)))[0])
+    example = example_of(part[1])
     found = _evaluate(subject, part[1], part[0], example)
     latency = _latency(subject, example, recipe)
     facts = {

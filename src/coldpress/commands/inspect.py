@@ -52,7 +52,7 @@ def run(recipe: Recipe, input_shape: Sequence[int] | None, latency: bool, all_op
 
 
 def _task(recipe: Recipe, input_shape: Sequence[int] | None) -> Task:
-    splits = read_data(recipe.data, recipe.data_dir, recipe.seed, recipe.model) if recipe.data is not None else None
+    splits = read_data(recipe) if recipe.data is not None else None
     model = build_model(recipe.model, recipe.weights, recipe.num_classes, splits, untrained=True)
     given = splits.arguments() if splits is not None else {}
     example = example_for(recipe.model, input_shape) if splits is None or input_shape is not None else None

@@ -13,6 +13,7 @@ from coldpress.data import MemoryData
 from coldpress.errors import TaskError
 from coldpress.recipe import Recipe
 from coldpress.task import Task
+from coldpress.zoo.huggingface import PREFIX as HUGGING_FACE
 
 LIBRARIES = ("torchvision", "timm")
 IMAGE_SIZES = {"fashion_cnn": (1, 28, 28), "cifar": (3, 32, 32), "torchvision": (3, 224, 224), "timm": (3, 224, 224)}
@@ -20,7 +21,7 @@ IMAGE_SIZES = {"fashion_cnn": (1, 28, 28), "cifar": (3, 32, 32), "torchvision": 
 
 def read_task(recipe: Recipe) -> Task:
     """The task that a recipe names. Raises TaskError or CheckpointError when it cannot be used."""
-    splits = read_data(recipe.data, recipe.data_dir, recipe.seed, recipe.model)
+    splits = read_data(recipe)
     model = build_model(recipe.model, recipe.weights, recipe.num_classes, splits)
     return Task(
         model,
@@ -29,17 +30,16 @@ def read_task(recipe: Recipe) -> Task:
         ignored_layers=recipe.ignored_layers,
         seed=recipe.seed,
         name=recipe.model,
-        tokenizer=zoo.tokenizer(recipe.model) if recipe.model else None,
     )
 
 
-def read_data(name: str | None, data_dir: str | None, seed: int, model: str | None = None) -> zoo.Splits:
-    """Data by name; texts are read with the tokenizer of the model called ``model``."""
-    if name is None:
+def read_data(recipe: Recipe) -> zoo.Splits:
+    """The data that a recipe names; texts are read with the tokenizer of its model."""
+    if recipe.data is None:
         raise TaskError(
             f"no data is given: --data NAME, one of {', '.join(zoo.data_names())}, folder:PATH, or a file of texts"
         )
-    return zoo.data(name, data_dir, seed, zoo.tokenizer(model) if model is not None else None)
+    return zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(recipe.model or ""))
 
 
 def build_model(
@@ -79,7 +79,7 @@ def build_model(
             f"{name} would have random weights: give --weights FILE{more} or, if that is meant, --weights random"
         )
     given = None if weights == "random" else weights
-    if name.startswith("hf:"):
+    if name.startswith(HUGGING_FACE):
         return zoo.model(name, num_classes, given)
     if num_classes is None and splits is not None and not own and not (prefix and given == "pretrained"):
         num_classes = count_classes(splits)

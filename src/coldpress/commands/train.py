@@ -38,7 +38,7 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_ou
         check_new(file, overwrite)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    splits = read_data(recipe.data, recipe.data_dir, recipe.seed, recipe.model)
+    splits = read_data(recipe)
     torch.manual_seed(recipe.seed)  # the initial weights
     model = build_model(recipe.model, recipe.weights or "random", recipe.num_classes, splits)
     arguments = (splits if hold_out else splits.whole()).arguments()

@@ -6,7 +6,7 @@ re-fitted the compressed network to these very ones. Channels within a block are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 import torch
@@ -68,7 +68,7 @@ class Hints:
         for handle in self._handles:
             handle.remove()
 
-    def _keep(self, name: str, store: dict[str, Tensor]):  # type: ignore[no-untyped-def]
+    def _keep(self, name: str, store: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             if self.student.training:
                 store[name] = arguments[0]

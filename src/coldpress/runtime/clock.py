@@ -116,9 +116,11 @@ def _feeds_by_side(
 ) -> dict[str, dict[str, NDArray[Any]]]:
     if not sessions or not feeds:
         raise ValueError("time_sessions needs at least one session and its inputs")
-    if all(isinstance(feed, Mapping) for feed in feeds.values()):
-        return {name: dict(feeds[name]) for name in sessions}
-    return {name: dict(feeds) for name in sessions}  # type: ignore[arg-type]
+    own = {name: feed for name, feed in feeds.items() if isinstance(feed, Mapping)}
+    if len(own) == len(feeds):
+        return {name: dict(own[name]) for name in sessions}
+    shared = {name: array for name, array in feeds.items() if not isinstance(array, Mapping)}
+    return {name: dict(shared) for name in sessions}
 
 
 def _enough(

@@ -102,7 +102,8 @@ def flatten(problem: Problem) -> Arrays:
     """The problem as `Arrays`."""
     blocks, room = merge_blocks(problem)
     rows = max(len(room), 1)
-    base, flat, per_unit = [0], [np.zeros((0, rows))], [[] for _ in problem.sizes]  # type: ignore[var-annotated]
+    base, flat = [0], [np.zeros((0, rows))]
+    per_unit: list[list[tuple[int, int]]] = [[] for _ in problem.sizes]
     for f, (units, table) in enumerate(blocks):
         flat.append(table.reshape(rows, -1).T)
         base.append(base[-1] + flat[-1].shape[0])

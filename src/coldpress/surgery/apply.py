@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import PlanError
-from coldpress.plan import LayerShape, Plan, Space
+from coldpress.plan import ChannelGroup, LayerShape, Plan, Space
 from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices
 from coldpress.surgery.factorize import build_factors, factor_weights, fill_factors
 from coldpress.surgery.leastsquares import refit_columns
@@ -87,7 +87,7 @@ def apply_plan(
 
 
 def _removal(space: Space, plan: Plan) -> Removal:
-    removal: list[tuple[object, Indices]] = []
+    removal: list[tuple[ChannelGroup, Indices]] = []
     options = space.options(plan.choices)
     for i, unit in enumerate(space.units):
         if unit.kind != "width" or options[i].channels in (None, space.groups[unit.name].channels):
@@ -100,7 +100,7 @@ def _removal(space: Space, plan: Plan) -> Removal:
                 f"{unit.name!r}: the option keeps {options[i].channels} channels, the plan lists {len(kept)}"
             )
         removal.append((space.groups[unit.name], kept))
-    return removal  # type: ignore[return-value]
+    return removal
 
 
 def _columns(module: nn.Module, lost: Indices) -> Indices:

@@ -152,13 +152,13 @@ def collect_moments(
     rows: dict[str, int] = {}
     generator = torch.Generator().manual_seed(seed)
     mask = token_mask(inputs)
-    masks: list[Tensor | None] = [None]  # of the batch that runs
+    real_now: Tensor | None = None  # of the batch that runs
 
     def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         name = modules[module]
         positions = sample_positions(module, arguments[0], images, generator)
         part = with_constant(input_rows(module, arguments[0].detach(), positions))
-        real = real_rows(module, arguments[0], positions, masks[0])
+        real = real_rows(module, arguments[0], positions, real_now)
         part = part if real is None else part[real]
         if name not in sums:
             sums[name] = part.new_zeros(part.shape[1], part.shape[1])
@@ -173,7 +173,7 @@ def collect_moments(
     try:
         with evaluating(model):
             for start in range(0, images, batch_size):
-                masks[0] = None if mask is None else mask[start : start + batch_size]
+                real_now = None if mask is None else mask[start : start + batch_size]
                 model(*[tensor[start : start + batch_size] for tensor in inputs])
     finally:
         for handle in handles:

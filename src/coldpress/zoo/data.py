@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,20 @@ class Splits:
     train: Any
     validation: Any
     test: Any
+    tokenizer: Any = None
 
     def arguments(self) -> dict[str, Any]:
-        """The three as keyword arguments of Task."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        """The three, and the tokenizer where there is one, as keyword arguments of Task."""
+        more = {} if self.tokenizer is None else {"tokenizer": self.tokenizer}
+        return {"train": self.train, "validation": self.validation, "test": self.test, **more}
 
     def whole(self) -> Splits:
         """The same data with validation joined to train, for training where nothing is left to decide."""
         if self.train is None or self.validation is None:
             return self
         if isinstance(self.train, MemoryData) and isinstance(self.validation, MemoryData):
-            return Splits(self.train.joined(self.validation), None, self.test)
-        return Splits(ConcatDataset([self.train, self.validation]), None, self.test)
+            return replace(self, train=self.train.joined(self.validation), validation=None)
+        return replace(self, train=ConcatDataset([self.train, self.validation]), validation=None)
 
 
 def data(name: str, data_dir: str | Path | None = None, seed: int = 0, tokenizer: text.Encode | None = None) -> Splits:
@@ -64,8 +66,8 @@ def data(name: str, data_dir: str | Path | None = None, seed: int = 0, tokenizer
     if prefix == "hf" or (name not in _READERS and text.is_text(name)):
         if tokenizer is None:
             raise TaskError(f"{name} holds texts; they need a model with a tokenizer: --model hf:FOLDER_OR_NAME")
-        found = huggingface.data(path, tokenizer) if prefix == "hf" else text.read(Path(name), tokenizer, seed)
-        return Splits(*found)
+        found = huggingface.data(path, tokenizer, seed) if prefix == "hf" else text.read(Path(name), tokenizer, seed)
+        return Splits(*found, tokenizer)
     if name not in _READERS:
         near = difflib.get_close_matches(name, data_names(), n=3, cutoff=0.4)
         raise TaskError(

@@ -66,7 +66,7 @@ def tokenizer(name: str) -> Any:
         raise TaskError(f"hf:{name} has no tokenizer that can be loaded: {_first_line(error)}") from error
 
 
-def data(name: str, encode: text.Encode) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
+def data(name: str, encode: text.Encode, seed: int = 0) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
     """Train, validation and test data of a data set on the hub, ``glue/sst2`` say, or in a folder that datasets reads.
 
     Parts without labels are left out.
@@ -86,7 +86,7 @@ def data(name: str, encode: text.Encode) -> tuple[TokenData | None, TokenData | 
         rows = next((list(whole[key]) for key in names if key in whole), [])
         if rows and any(row.get("label", 0) != -1 for row in rows):
             found[split], classes = text.encoded(rows, encode, f"hf:{name}, {split}", classes)
-    return text.completed(found["train"], found["validation"], found["test"])
+    return text.completed(found["train"], found["validation"], found["test"], seed)
 
 
 def _place(name: str) -> str:
