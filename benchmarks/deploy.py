@@ -20,7 +20,7 @@ from coldpress.evaluate import compare
 from coldpress.plan import Plan
 from coldpress.recovery import distil, stream_inputs
 from coldpress.steps import training_settings
-from record import Record, planner_arguments
+from record import Record, arguments, training_flags, training_recipe
 
 KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
 
@@ -33,8 +33,7 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     task = cp.Task(model, **splits.arguments(), seed=seed, name=args.model, hold_out=not args.no_hold_out)
     budget = cp.Budget.parse(args.budget)
     start = time.perf_counter()
-    names = ("epochs", "lr", "optimizer", "batch_size", "hint_weight", "temperature")
-    training = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    training = training_recipe(args)
     result = cp.compress(
         task,
         budget,
@@ -77,13 +76,10 @@ def _ratio(a: float | None, b: float) -> float | None:
 
 
 def main() -> None:
-    parser = planner_arguments(__doc__)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--lr", type=float, default=0.02)
-    parser.add_argument("--optimizer")
-    parser.add_argument("--batch-size", type=int)
+    parser = arguments(__doc__)
+    parser.add_argument("--budget", action="append", required=True)
+    training_flags(parser, epochs=5)
     parser.add_argument("--hint-weight", type=float)
-    parser.add_argument("--temperature", type=float)
     parser.add_argument("--no-hold-out", action="store_true", help="train on all of the train data, keep no validation")
     parser.add_argument("--no-control", action="store_true")
     parser.add_argument("--runs", default="runs", help="folder for the artifacts")

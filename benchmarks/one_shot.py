@@ -8,7 +8,6 @@ distillation for all, and a control is the original trained on for the same epoc
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 import warnings
@@ -20,12 +19,12 @@ import torch_pruning as tp
 from torch import nn
 
 import coldpress as cp
-from coldpress.recovery import Settings, distil, recalibrate
+from coldpress.recovery import distil, recalibrate
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
-from record import Record, spread
+from coldpress.steps import training_settings
+from record import Record, arguments, spread, training_flags, training_recipe
 
-TEMPERATURE = 2.0
 CONTROL = "control: the original trained on"
 
 
@@ -109,30 +108,24 @@ def judge(task: cp.Task, model: nn.Module) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="cifar_resnet20")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--data", default="cifar10-jpeg")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--macs", type=float, default=0.5)
-    parser.add_argument("--units", default="width,rank,depth")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=0.02)
+    parser = arguments(__doc__)
+    parser.add_argument("--macs", type=float, default=0.5, help="share of the original's MACs to keep")
+    parser.set_defaults(units="width,rank,depth")
+    training_flags(parser, epochs=0)
     parser.add_argument("--only", nargs="*", help="names of methods; all by default")
-    parser.add_argument("--out", required=True)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     record = Record(args, "method", "seed")
     for seed in args.seeds:
         model = cp.zoo.model(args.model, weights=args.weights)
         task = cp.Task(model, **cp.zoo.data(args.data, args.data_dir).arguments(), seed=seed, name=args.model)
-        settings = Settings(epochs=args.epochs, lr=args.lr, seed=seed)
+        recipe = cp.Recipe(seed=seed, **training_recipe(args))
 
-        def trained(student: nn.Module, task: cp.Task = task, settings: Settings = settings) -> dict[str, Any]:
+        def trained(student: nn.Module, task: cp.Task = task, recipe: cp.Recipe = recipe) -> dict[str, Any]:
             if not args.epochs:
                 return {}
-            distil(student, task.model, task, settings, temperature=TEMPERATURE)
+            settings = training_settings(recipe)
+            distil(student, task.model, task, settings, temperature=recipe.temperature, weight=recipe.distil_weight)
             return {"after": judge(task, student)}
 
         if not record.has(method="original", seed=seed):

@@ -14,7 +14,7 @@ from typing import Any
 
 import coldpress as cp
 from coldpress.solvers import relative_gap
-from record import Record, planner_arguments, spread
+from record import Record, arguments, spread
 
 
 def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -47,7 +47,9 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    args = planner_arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--budget", action="append", required=True)
+    args = parser.parse_args()
     record = Record(args, "seed")
     record.fill(one, args)
     record.show(table(record.rows))

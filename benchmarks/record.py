@@ -19,18 +19,32 @@ from coldpress.proof import versions
 from coldpress.runtime.devices import device
 
 
-def planner_arguments(description: str | None) -> argparse.ArgumentParser:
-    """What every benchmark that plans within a budget takes."""
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark that compresses a network takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--data", default="cifar10-jpeg")
     parser.add_argument("--data-dir")
-    parser.add_argument("--budget", action="append", required=True)
     parser.add_argument("--units", default="width,rank,bits,depth")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", required=True)
     return parser
+
+
+def training_flags(parser: argparse.ArgumentParser, epochs: int) -> None:
+    """How networks are trained; what is not given is as in `coldpress.Recipe`."""
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--optimizer")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--temperature", type=float)
+
+
+def training_recipe(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags of `training_flags` that were given, and of hints where the script has them."""
+    names = ("epochs", "lr", "optimizer", "batch_size", "temperature", "hint_weight")
+    return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 
 FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control")
