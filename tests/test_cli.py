@@ -68,7 +68,7 @@ def run(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Resu
 def test_help_needs_no_torch_and_every_command_shows_an_example() -> None:
     check = "import sys, coldpress.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
-    for command in ("demo", "inspect", "train", "compress", "evaluate", "report"):
+    for command in ("demo", "inspect", "train", "compress", "search", "worker", "evaluate", "report"):
         result = coldpress(command, "--help")
         assert result.exit_code == 0
         assert f"Example: coldpress {command}" in words(result)
@@ -264,7 +264,7 @@ def test_flags_are_the_fields_of_the_recipe() -> None:
     import dataclasses
 
     flags = words(coldpress("compress", "--help"))
-    named = {"ignored_layers": "ignore"}
+    named = {"ignored_layers": "ignore", "choices": "plan"}
     known = {named.get(f.name, f.name) for f in dataclasses.fields(Recipe)}
     assert [name for name in sorted(known) if f"--{name.replace('_', '-')}" not in flags] == []
 
@@ -279,3 +279,35 @@ def test_the_demo_replaces_only_an_earlier_demo(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "holds something else than a demo" in words(result)
     assert (folder / "recipe.yaml").read_text() == "model: mine\n"
+
+
+def test_a_search_is_shared_by_workers_and_its_best_plan_is_carried_out(tiny: str, tmp_path: Path) -> None:
+    storage, log = tmp_path / "journal.log", tmp_path / "trials.csv"
+    subject = ["--model", tiny, "--data", "fashion-mini", "--units", "width", "--budget", "macs=60%"]
+    settings = ["--images", "64", "--rungs", "1", "--objectives", "kl", "--storage", storage, "--refit-images", "64"]
+    found = coldpress("search", *subject, *settings, "--n-trials", "4")
+    assert found.exit_code == 0, found.output
+    assert "4 complete" in words(found)
+    more = ["--n-trials", "9", "--workers", "2", "--trials-out", log, "--epochs", "0", "--out", tmp_path / "run"]
+    refused = coldpress("search", *subject, *settings, *more, "--seed", "1")
+    assert refused.exit_code == 2
+    assert "was started with seed 0, not 1" in words(refused)
+    found = coldpress("search", *subject, *settings, *more)
+    assert found.exit_code == 0, found.output
+    assert "9 complete" in words(found)
+    lines = log.read_text().splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith("trial,state,kl,accuracy,")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["compressed"]["macs"] <= 0.6 * metrics["original"]["macs"]
+    assert metrics["solver"]["name"] == "given"
+    plan = tmp_path / "run" / "plan.json"
+    again = coldpress(
+        "compress", *subject, "--plan", plan, "--epochs", "0", "--refit-plans", "0", "--out", tmp_path / "2"
+    )
+    assert again.exit_code == 0, again.output
+    assert (
+        Plan.from_json((tmp_path / "2" / "plan.json").read_text()).choices == Plan.from_json(plan.read_text()).choices
+    )
+    joined = coldpress("worker", storage)
+    assert "0 trials done here, 9 in all" in words(joined)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coldpress import cli_search
 from coldpress.commands import options
 from coldpress.commands.terminal import Guarded, start_logging
 from coldpress.memory import keep_freed_memory
@@ -82,6 +83,7 @@ def compress(
     budget: options.Budget = None,
     max_accuracy_drop: options.Drop = None,
     objective: options.Objective = None,
+    plan: options.PlanFile = None,
     solver: options.Solver = None,
     energy: options.Energy = None,
     units: options.Units = None,
@@ -120,6 +122,7 @@ def compress(
     flags: dict[str, Any] = dict(locals())  # those of a recipe's names are its fields
     from coldpress.commands import compress as command
 
+    flags |= {"choices": None if plan is None else command.read_choices(plan)}
     flags |= {"budget": budget or None, "units": _names(units), "ignored_layers": ignore or None}
     settings = {field.name for field in fields(Recipe)}
     asked = Recipe.read(recipe) if recipe is not None else Recipe()
@@ -162,6 +165,10 @@ def inspect(
         ignored_layers=tuple(ignore or ()),
     )
     command.run(recipe, _numbers(input_shape), latency, every)
+
+
+app.command()(cli_search.search)
+app.command()(cli_search.worker)
 
 
 @app.command()

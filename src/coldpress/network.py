@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,3 +51,16 @@ def restoring(modules: Iterable[nn.Module]) -> Iterator[None]:
         for module, attributes, parameters, buffers, children in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes, _parameters=parameters, _buffers=buffers, _modules=children)
+
+
+@contextmanager
+def forwarding(model: nn.Module, replaced: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Modules, by name, compute something else for a while."""
+    modules = [model.get_submodule(name) for name in replaced]
+    for module, forward in zip(modules, replaced.values()):
+        module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.__dict__["forward"]

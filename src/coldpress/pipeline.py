@@ -22,7 +22,7 @@ from coldpress.energy.correlation import Correlation
 from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import BudgetError, TaskError
 from coldpress.plan import Plan, Space
-from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, pareto
+from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, given_plan, pareto
 from coldpress.pricing import Prices, layer_rows
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
@@ -157,8 +157,8 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
     given = Recipe(ignored_layers=tuple(task.ignored_layers)).changed(settings)
     if budget is not None:
         given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
-    if not given.budget and given.max_accuracy_drop is None:
-        raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both")
+    if not given.budget and given.max_accuracy_drop is None and not given.choices:
+        raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both; or a plan's choices")
     # What only a late step would refuse is refused before time is spent.
     steps.training_settings(given)
     if given.solver not in SOLVERS:
@@ -198,7 +198,9 @@ def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) 
         return find_plan(evidence, budget, rounds, tell)
 
     def decide() -> dict[str, Any]:
-        if recipe.budget:
+        if recipe.choices:
+            planned = given_plan(evidence, recipe.chosen(), limits)
+        elif recipe.budget:
             planned = plan_within(limits, recipe.rounds)
         else:
             planned = _keep_accuracy(task, space, recipe, prices, moments, plan_within, tell)

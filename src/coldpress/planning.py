@@ -13,7 +13,7 @@ from torch import Tensor
 from coldpress.budget import Budget
 from coldpress.energy.correlation import Correlation, correlate, measure_plans
 from coldpress.energy.curvature import Sensitivities, sensitivities
-from coldpress.errors import BudgetError
+from coldpress.errors import BudgetError, PlanError
 from coldpress.plan import Plan, Space
 from coldpress.pricing import Choices, Measured, Prices, measure_structures
 from coldpress.problem import Cost, Energy, Factor, Problem
@@ -159,6 +159,40 @@ def find_plan(
         answer = _held_against(planned.answer, planned.problem, other.plan)
         planned = replace(other, rounds=tried, answer=answer, problem=planned.problem)
     return planned
+
+
+def given_plan(evidence: Evidence, choices: Choices, budget: Budget) -> Planned:
+    """A plan that was found elsewhere, with its energy, its costs and, where a limit needs it, its network measured.
+
+    Args:
+        evidence: what its loss and costs are known by.
+        choices: unit name to option label; units that are not named keep.
+        budget: absolute limits; a plan beyond them is taken with a warning.
+
+    Raises:
+        PlanError: the space has no such unit or option, or the costs forbid them together.
+    """
+    space = evidence.space
+    for name, label in choices.items():
+        space.unit(name).index(label)
+    energy = evidence.found.energy(space, evidence.correlation.alpha)
+    problem = Problem(space, energy, evidence.prices.costs(), budget)
+    plan = Plan(dict(choices), evidence.effects.kept(choices))
+    choice = problem.choice(plan)
+    for name, cost in problem.costs.items():
+        for factor in cost.forbidden(choice):
+            units = ", ".join(f"{space.units[u].name}={space.units[u].options[choice[u]].label}" for u in factor.units)
+            raise PlanError(
+                f"the plan cannot be carried out as it is: {name} does not offer {units} together (it gains nothing "
+                "here); let these units keep, or give a --budget and let a solver plan"
+            )
+    answer = Answer(plan, choice, problem.energy_of(choice), None, None, problem.feasible(choice), 0.0, "given")
+    limits = {quantity: float(value) for quantity, value in budget.given().items()}
+    measured = _measured(evidence, choices, limits, evidence.recipe.seed)
+    if _used(measured, limits) > 1.01 or not answer.feasible:
+        logger.warning("the plan given is outside of the budget")
+    costs, kl = problem.costs_of(choice), evidence.losses([choices])[0]
+    return Planned(plan, answer, problem, costs, kl, measured.seconds, measured.bytes)
 
 
 def _held_against(answer: Answer, problem: Problem, plan: Plan) -> Answer:

@@ -109,6 +109,11 @@ class Cost:
         parts = (factor.table[tuple(chosen[list(factor.units)])] for factor in self.factors)
         return float(self.constant + sum(parts))
 
+    def forbidden(self, choice: ArrayLike) -> list[Factor]:
+        """The factors that forbid ``choice`` (option indices, shape ``(units,)``)."""
+        chosen = np.asarray(choice)
+        return [factor for factor in self.factors if np.isinf(factor.table[tuple(chosen[list(factor.units)])])]
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:

@@ -30,6 +30,7 @@ class Recipe:
         max_accuracy_drop: points of accuracy that may be lost on validation data; None is no limit.
         objective: what an accuracy limit alone is spent on.
         solver, energy, units: how the plan is found.
+        choices: ``unit=label`` texts: a plan that was found elsewhere; it is carried out and nothing is solved.
         epochs, optimizer, lr, batch_size, temperature, distil_weight, hint_weight: the recovery (0 epochs: none).
         calibration: images for the energy; as many others judge it.
         refit_images: images that weights are re-fitted on.
@@ -54,6 +55,7 @@ class Recipe:
     solver: str = "auto"
     energy: str = "curvature"
     units: tuple[str, ...] = KINDS
+    choices: tuple[str, ...] = ()
     epochs: int = 5
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     lr: float = 0.02
@@ -74,7 +76,7 @@ class Recipe:
     ignored_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("budget", "units", "ignored_layers"):
+        for name in ("budget", "units", "choices", "ignored_layers"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         for entry in fields(self):
@@ -85,6 +87,7 @@ class Recipe:
         allowed: dict[str, tuple[bool, str]] = {
             "units": (set(self.units) <= set(KINDS) and bool(self.units), f"some of {', '.join(KINDS)}"),
             "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
+            "choices": (all("=" in text for text in self.choices), "texts such as layer1.0.conv1:width=16"),
             "objective": (self.objective in ("latency", "size", "macs"), "latency, size or macs"),
             "epochs": (self.epochs >= 0, "0 or more"),
             "lr": (0 < self.lr < math.inf, "above 0"),
@@ -112,6 +115,11 @@ class Recipe:
     def limits(self) -> Budget:
         """The budget as an object."""
         return Budget.parse(self.budget)
+
+    def chosen(self) -> dict[str, str]:
+        """The given choices: unit name to option label."""
+        pairs = (text.rpartition("=") for text in self.choices)
+        return {unit: label for unit, _, label in pairs}
 
     def kinds(self) -> tuple[str, ...]:
         """The kinds of unit that are decided: bits only where size or latency count."""

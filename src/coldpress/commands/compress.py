@@ -15,7 +15,7 @@ from rich.table import Table
 from coldpress.artifact import check_output
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
-from coldpress.errors import ArtifactError, BudgetError, TaskError
+from coldpress.errors import ArtifactError, BudgetError, PlanError, TaskError
 from coldpress.pipeline import Preview, compress, predict
 from coldpress.plan import KEEP, Plan, Space
 from coldpress.proof import reproduce_command
@@ -39,9 +39,10 @@ DEMO: dict[str, Any] = {
 
 def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> None:
     """Carry out what a recipe asks for, or with ``dry_run`` say what would be done."""
-    if not recipe.budget and recipe.max_accuracy_drop is None:
+    if not recipe.budget and recipe.max_accuracy_drop is None and not recipe.choices:
         raise BudgetError(
-            "nothing is asked for: give --budget (latency=25%, size=2MB, macs=50%), --max-accuracy-drop POINTS, or both"
+            "nothing is asked for: give --budget (latency=25%, size=2MB, macs=50%), --max-accuracy-drop POINTS, or "
+            "both; or --plan FILE, a plan to carry out"
         )
     if not dry_run:
         if folder is None:
@@ -66,6 +67,15 @@ def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> 
             **settings,
         )
     show_result(result.metrics, result.space, result.plan, result.folder)
+
+
+def read_choices(path: Path) -> tuple[str, ...]:
+    """The choices of a plan's file, as a recipe holds them. Raises PlanError when it is none."""
+    try:
+        plan = Plan.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot read the plan {path}: {error}") from error
+    return tuple(f"{unit}={label}" for unit, label in plan.choices.items())
 
 
 def demo(folder: Path, seed: int) -> None:
@@ -150,13 +160,13 @@ def _solved(solver: Mapping[str, Any]) -> str:
 
 
 def _promise(metrics: Mapping[str, Any]) -> str:
-    """Ratio to the original and how well it had been predicted."""
+    """The latency that was predicted, beside the measured one."""
     times = [(metrics[side].get("latency_ms") or {}).get("median") for side in ("original", "compressed")]
     predicted = metrics["predicted"].get("latency_ms")
-    if None in times or not times[0]:
+    if None in times or not times[0] or not predicted:
         return ""
-    line = f"Latency is {times[1] / times[0]:.1%} of the original's, both timed in turns"
-    return line + (f"; predicted were {predicted / times[0]:.1%}" if predicted else "")
+    shares = [formats.percent(time / times[0]) for time in (predicted, times[1])]
+    return f"Of the original's latency, both timed in turns, {shares[0]} were predicted and {shares[1]} measured"
 
 
 def _validation(metrics: Mapping[str, Any]) -> str:

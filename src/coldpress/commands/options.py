@@ -38,6 +38,9 @@ Budget = Annotated[
     list[str] | None,
     typer.Option(help="latency=25%, latency=3ms, size=2MB, macs=47% ...; percentages of the original; repeatable"),
 ]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", help="plan.json of a plan to carry out; nothing is solved then")
+]
 Drop = Annotated[
     float | None, typer.Option(help="points that may be lost on validation data; alone, the least --objective")
 ]

@@ -1,0 +1,210 @@
+"""`coldpress search` and `coldpress worker`: plans tried out on data, by one process or many."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from rich.table import Table
+
+from coldpress.artifact import check_output
+from coldpress.commands.compress import read_choices, show_result
+from coldpress.commands.subject import read_task
+from coldpress.commands.terminal import Tell, out, progress_bars
+from coldpress.errors import TaskError
+from coldpress.pipeline import compress
+from coldpress.proof import reproduce_command
+from coldpress.recipe import Recipe
+from coldpress.report import formats
+from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
+from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
+from coldpress.search.study import Search, feasible
+from coldpress.task import Task
+from coldpress.workspace import Workspace
+
+FINALISTS = 5
+
+
+def run(
+    recipe: Recipe,
+    settings: SearchSettings,
+    *,
+    storage: str,
+    name: str,
+    trials: int,
+    workers: int,
+    timeout: float | None,
+    plan: Path | None,
+    log: Path | None,
+    folder: Path | None,
+    overwrite: bool,
+) -> None:
+    """Start a study or take it up, work its trials off, choose on validation data, and carry the best plan out."""
+    if trials < 1 or workers < 1:
+        raise TaskError(f"--n-trials is {trials} and --workers {workers}; both must be 1 or more")
+    if folder is not None:
+        check_output(folder, overwrite)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    task = read_task(recipe)
+    with progress_bars() as tell:
+        with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
+            work = Workspace(Path(nowhere) / "search", study_key(task, recipe))
+            space, found = effects(task, recipe, work, tell)
+            problem = priced_problem(task, space, recipe, work, tell)
+        search = Search.create(storage, name, recipe, settings, problem, study_key(task, recipe))
+        objective = Objective(space, found, search.problem, trial_data(task, recipe, settings.images), settings)
+        if plan is not None:
+            chosen = dict(text.rpartition("=")[::2] for text in read_choices(plan))
+            search.enqueue(objective.params(chosen))
+        search.slots.fill(trials)
+        with helpers(workers - 1, storage, name, recipe):
+            work_off(search, objective, timeout, tell)
+    if log is not None:
+        write_log(search, log)
+    best = search.best(FINALISTS)
+    show(search, best)
+    if not best:
+        return
+    chosen = choose(task, objective, best)
+    if folder is not None:
+        finish(task, recipe, chosen, folder, overwrite)
+
+
+def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any]) -> None:
+    """Take part in a study that was started elsewhere."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = Search.join(storage, name)
+    recipe = search.recipe.changed(given)
+    task = read_task(recipe)
+    search.check_key(study_key(task, recipe))
+    with progress_bars() as tell:
+        with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
+            space, found = effects(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell)
+        data = trial_data(task, recipe, search.settings.images)
+        finished = work_off(search, Objective(space, found, search.problem, data, search.settings), timeout, tell)
+    out.print(f"{finished} trials done here, {search.slots.done()} in all")
+
+
+def work_off(search: Search, objective: Objective, timeout: float | None, tell: Tell) -> int:
+    """Work trials off under a progress bar that shows the best value so far."""
+
+    def progress(done: int, total: int, _: optuna.Study) -> None:
+        best = search.best()
+        note = f"best {formats.three(best[0].values[0])}" if best and len(search.settings.objectives) == 1 else ""
+        tell("trials", done, total, note)
+
+    return search.run(objective, timeout, progress)
+
+
+@contextmanager
+def helpers(count: int, storage: str, name: str, recipe: Recipe) -> Iterator[None]:
+    """More workers on this machine, each with its share of the processor's cores."""
+    if not count:
+        yield
+        return
+    share = max((os.cpu_count() or 1) // (count + 1), 1)
+    torch.set_num_threads(share)
+    command = [sys.executable, "-m", "coldpress", "worker", storage, "--study-name", name]
+    for flag, value in (("--weights", recipe.weights), ("--data-dir", recipe.data_dir)):
+        command += [flag, value] if value is not None else []
+    environment = {**os.environ, "OMP_NUM_THREADS": str(share)}
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+
+
+def choose(task: Task, objective: Objective, best: list[optuna.trial.FrozenTrial]) -> dict[str, str]:
+    """The choices of that of the best trials which validation data says is best: by the objective, else the fitness."""
+    data = validation_data(task)
+    if data is None or len(best) == 1:
+        return dict(best[0].user_attrs["choices"])
+    judge = Objective(objective.space, objective.effects, objective.problem, data, objective.settings)
+    names = objective.settings.objectives
+    name = names[0] if len(names) == 1 else "fitness"
+    sign = -1.0 if DIRECTIONS[name] == "maximize" else 1.0
+    values = [sign * judge.value(trial.user_attrs["choices"])[name] for trial in best]
+    chosen = best[values.index(min(values))]
+    out.print(f"Of the {len(best)} best, validation data ({len(data[1])} samples) chooses trial {chosen.number}")
+    return dict(chosen.user_attrs["choices"])
+
+
+def finish(task: Task, recipe: Recipe, choices: Mapping[str, str], folder: Path, overwrite: bool) -> None:
+    """Carry a plan out like any other: surgery, re-fit, recovery, proof."""
+    given = recipe.changed({"choices": tuple(f"{unit}={label}" for unit, label in choices.items())})
+    settings = {name: value for name, value in asdict(given).items() if name not in ("budget", "ignored_layers")}
+    with progress_bars() as tell:
+        result = compress(
+            task,
+            given.limits(),
+            out=folder,
+            overwrite=overwrite,
+            progress=tell,
+            command=reproduce_command(),
+            **settings,
+        )
+    show_result(result.metrics, result.space, result.plan, result.folder)
+
+
+def show(search: Search, best: list[optuna.trial.FrozenTrial]) -> None:
+    """How many trials there were, and the best of them."""
+    states = [trial.state.name.lower() for trial in search.study.get_trials(deepcopy=False)]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    out.print(f"Study {search.study.study_name}, sampler {search.settings.sampler}: {counts}")
+    if not best:
+        out.print("No trial is complete within the limits: give more --n-trials, or a wider budget", style="yellow")
+        return
+    table = Table(title="Best trials (accuracy on samples of train, costs predicted)", title_style="dim")
+    own = [name for name in search.settings.objectives if name in ("fitness", "kl")]
+    for head in ("trial", *own, "accuracy", "latency", "size", "MACs"):
+        table.add_column(head, justify="right")
+    for trial in best:
+        costs = trial.user_attrs["costs"]
+        latency = formats.milliseconds(1e3 * costs["latency"]) if "latency" in costs else formats.DASH
+        values = dict(zip(search.settings.objectives, trial.values))
+        table.add_row(
+            str(trial.number),
+            *(formats.three(values[name]) for name in own),
+            formats.percent(trial.user_attrs["accuracy"], 2),
+            latency,
+            formats.size(costs["size"]),
+            formats.scaled(costs["macs"]),
+        )
+    out.print(table)
+
+
+def write_log(search: Search, path: Path) -> None:
+    """Every trial as a line of CSV, or with the ending .json as an entry of a list."""
+    rows = []
+    for trial in search.study.get_trials(deepcopy=False):
+        row: dict[str, Any] = {"trial": trial.number, "state": trial.state.name.lower()}
+        row |= dict(zip(search.settings.objectives, trial.values or ()))
+        row |= {name: trial.user_attrs.get(name) for name in ("accuracy", "kl")}
+        row |= trial.user_attrs.get("costs", {})
+        row |= {"feasible": feasible(trial), "seconds": trial.duration.total_seconds() if trial.duration else None}
+        rows.append({**row, "params": trial.params, "retry_of": trial.user_attrs.get("retry_of")})
+    beside = path.with_name(path.name + ".partial")
+    with beside.open("w", newline="") as file:
+        if path.suffix == ".json":
+            json.dump(rows, file, indent=1)
+        else:
+            heads = list(dict.fromkeys(head for row in rows for head in row))
+            writer = csv.DictWriter(file, heads)
+            writer.writeheader()
+            writer.writerows({**row, "params": json.dumps(row["params"])} for row in rows)
+    beside.replace(path)

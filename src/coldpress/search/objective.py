@@ -1,0 +1,244 @@
+"""What a trial of a search is worth: a plan is suggested, priced by the cost model, and run on data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from coldpress.energy.correlation import without_dead_choices
+from coldpress.errors import SearchError
+from coldpress.network import evaluating, first_tensor, forwarding
+from coldpress.plan import KEEP, Space, Unit
+from coldpress.problem import Problem
+from coldpress.search.samplers import SAMPLERS
+from coldpress.surgery.effects import Effects
+
+DIRECTIONS = {
+    "fitness": "minimize",
+    "accuracy": "maximize",
+    "kl": "minimize",
+    "latency": "minimize",
+    "size": "minimize",
+    "macs": "minimize",
+}
+ORDERED = ("width",)
+"""Kinds of unit whose options have an order; a sampler is given their position."""
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a search is run.
+
+    Attributes:
+        sampler: a name of `coldpress.search.samplers.SAMPLERS`, or a dotted path to a class.
+        objectives: one or more of fitness, accuracy, kl (nats), latency (seconds), size (bytes), macs.
+        weights: of error rate, latency and size in the fitness, which is lower where it is better.
+        norms: milliseconds and megabytes that latency and size are divided by in the fitness.
+        images: samples of train that a trial is judged on.
+        rungs: parts that they come in; after each a trial that falls behind may be pruned (one objective only).
+        options: how many options each unit is offered, see `offered`; 0 offers all, and legacy always two.
+        seed: of the sampler.
+    """
+
+    sampler: str = "qiea"
+    objectives: tuple[str, ...] = ("fitness",)
+    weights: tuple[float, float, float] = (0.7, 0.2, 0.1)
+    norms: tuple[float, float] = (200.0, 300.0)
+    images: int = 512
+    rungs: int = 4
+    options: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("objectives", "weights", "norms"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        unknown = sorted(set(self.objectives) - set(DIRECTIONS))
+        allowed = {
+            "objectives": (bool(self.objectives) and not unknown, f"some of {', '.join(DIRECTIONS)}"),
+            "weights": (len(self.weights) == 3 and min(self.weights) >= 0 < max(self.weights), "three, 0 or more"),
+            "norms": (len(self.norms) == 2 and min(self.norms) > 0, "milliseconds and megabytes, above 0"),
+            "images": (self.images >= 8, "8 or more"),
+            "rungs": (self.rungs >= 1, "1 or more"),
+            "options": (self.options == 0 or self.options >= 2, "2 or more, or 0 for all"),
+            "seed": (self.seed >= 0, "0 or more"),
+        }
+        for name, (fine, what) in allowed.items():
+            if not fine:
+                raise SearchError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
+        if self.sampler == "legacy" and self.options != 2:
+            object.__setattr__(self, "options", 2)  # the published rule knows two intensities
+
+    @property
+    def directions(self) -> list[str]:
+        """Minimize or maximize, for each objective."""
+        return [DIRECTIONS[name] for name in self.objectives]
+
+    @property
+    def pruned(self) -> bool:
+        """Whether trials that fall behind are stopped early."""
+        return len(self.objectives) == 1 and self.rungs > 1 and self.sampler in SAMPLERS and self.sampler != "legacy"
+
+    def fitness(self, accuracy: float, seconds: float, size: float) -> float:
+        """The weighted sum of error rate, latency over its norm and size over its norm: lower is better.
+
+        With the default weights and norms it is that of "Quantum-Inspired Compression and Distillation of Large
+        Language Models for Edge Intelligence".
+
+        >>> round(SearchSettings().fitness(0.9, 0.1, 150e6), 4)
+        0.22
+        """
+        harm, slow, large = self.weights
+        return harm * (1.0 - accuracy) + slow * seconds * 1e3 / self.norms[0] + large * size / 1e6 / self.norms[1]
+
+
+class Objective:
+    """The value of a trial, from its plan's predicted costs and its outputs on data; nothing in it is timed.
+
+    A plan is run at full size, each layer computing what surgery would leave it to (`Effects`), before the sequential
+    re-fit. An option that the costs forbid beside the others (it would gain nothing) is left out of the plan.
+
+    Args:
+        space: what is decided.
+        effects: what options do to the layers.
+        problem: the costs and the limits; a limit is a constraint of the trial.
+        data: inputs, each ``(images, ...)``, and labels ``(images,)``, in the order in which they are shown.
+        settings: how the search is run.
+
+    Raises:
+        SearchError: the problem is of other units, or lacks a cost that is an objective.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        effects: Effects,
+        problem: Problem,
+        data: tuple[Sequence[Tensor], Tensor],
+        settings: SearchSettings,
+    ) -> None:
+        if problem.labels != tuple(tuple(option.label for option in unit.options) for unit in space.units):
+            raise SearchError("the units of this model are not those that the study was started with")
+        missing = [name for name in settings.objectives if name == "latency" and name not in problem.costs]
+        if missing:
+            raise SearchError("latency was not measured for this study: give --units with bits or rank, or a budget")
+        self.space, self.effects, self.problem, self.settings = space, effects, problem, settings
+        self.inputs, self.labels = list(data[0]), data[1]
+        self.labels_of = {unit.name: offered(unit, settings.options) for unit in space.units}
+        with evaluating(effects.model):
+            parts = [self._part(start) for start in range(0, len(self.labels), BATCH)]
+            self.original = torch.cat([first_tensor(effects.model(*part)) for part in parts])
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        """The objectives' values.
+
+        Raises:
+            optuna.TrialPruned: it falls behind.
+        """
+        choices = self.allowed(self.suggest(trial))
+        costs = self.problem.costs_of(self._index(choices))
+        trial.set_user_attr("choices", choices)
+        trial.set_user_attr("costs", costs)
+        for quantity, limit in self.problem.limits.items():
+            trial.set_constraint(quantity, costs[quantity] / limit - 1.0)
+        found: dict[str, float] = {}
+        for seen, found in self.values(choices):
+            if self.settings.pruned and seen < len(self.labels):
+                trial.report(found[self.settings.objectives[0]], seen)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+        trial.set_user_attr("accuracy", found["accuracy"])
+        trial.set_user_attr("kl", found["kl"])
+        return tuple(found[name] for name in self.settings.objectives)
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, str]:
+        """An option for every unit; those that keep are left out."""
+        chosen: dict[str, str] = {}
+        for unit in self.space.units:
+            labels = self.labels_of[unit.name]
+            if unit.kind in ORDERED and self.settings.sampler != "legacy":
+                label = labels[trial.suggest_int(unit.name, 0, len(labels) - 1)]
+            else:
+                label = trial.suggest_categorical(unit.name, labels)
+            if label != KEEP:
+                chosen[unit.name] = label
+        return without_dead_choices(self.space, chosen)
+
+    def params(self, choices: Mapping[str, str]) -> dict[str, int | str]:
+        """The parameters of the trial that suggests these choices.
+
+        Raises:
+            SearchError: they are not on offer.
+        """
+        found: dict[str, int | str] = {}
+        for unit in self.space.units:
+            labels, label = self.labels_of[unit.name], choices.get(unit.name, KEEP)
+            if label not in labels:
+                raise SearchError(f"{unit.name} is offered {', '.join(labels)} in this search, not {label}")
+            ordered = unit.kind in ORDERED and self.settings.sampler != "legacy"
+            found[unit.name] = labels.index(label) if ordered else label
+        return found
+
+    def allowed(self, choices: Mapping[str, str]) -> dict[str, str]:
+        """The choices without those that a cost forbids: a rank or int8 that gains nothing here, then widths."""
+        chosen, order = dict(choices), ("rank", "bits", "depth", "width")
+        while True:
+            index = self._index(chosen)
+            broken = [factor for cost in self.problem.costs.values() for factor in cost.forbidden(index)]
+            if not broken:
+                return chosen
+            units = [self.space.units[u] for u in broken[0].units if self.space.units[u].name in chosen]
+            if not units:
+                raise SearchError("the costs forbid leaving the network as it is")
+            chosen.pop(min(units, key=lambda unit: order.index(unit.kind)).name)
+
+    def value(self, choices: Mapping[str, str]) -> dict[str, float]:
+        """Everything of a plan that can be an objective, on all samples."""
+        *_, (_, found) = self.values(choices)
+        return found
+
+    def values(self, choices: Mapping[str, str]) -> Iterator[tuple[int, dict[str, float]]]:
+        """After each rung: how many samples were seen, and what can be an objective, on them (kl in nats)."""
+        costs = self.problem.costs_of(self._index(choices))
+        for seen, accuracy, kl in self._run(choices):
+            fitness = self.settings.fitness(accuracy, costs.get("latency", 0.0), costs["size"])
+            yield seen, {**costs, "accuracy": accuracy, "kl": kl, "fitness": fitness}
+
+    def _run(self, choices: Mapping[str, str]) -> Iterator[tuple[int, float, float]]:
+        right, kl, rung = 0, 0.0, math.ceil(len(self.labels) / self.settings.rungs)
+        model = self.effects.model
+        with evaluating(model), forwarding(model, self.effects.replacements(choices)):
+            for start in range(0, len(self.labels), BATCH):
+                logits = first_tensor(model(*self._part(start)))
+                part = slice(start, start + BATCH)
+                right += int((logits.argmax(1) == self.labels[part]).sum())
+                wanted, given = (F.log_softmax(t.float(), dim=1) for t in (self.original[part], logits))
+                kl += float(F.kl_div(given, wanted, reduction="sum", log_target=True))
+                seen = min(start + BATCH, len(self.labels))
+                if seen // rung > start // rung or seen == len(self.labels):
+                    yield seen, right / seen, kl / seen
+
+    def _part(self, start: int) -> list[Tensor]:
+        return [tensor[start : start + BATCH] for tensor in self.inputs]
+
+    def _index(self, choices: Mapping[str, str]) -> list[int]:
+        return [unit.index(choices.get(unit.name, KEEP)) for unit in self.space.units]
+
+
+def offered(unit: Unit, count: int) -> list[str]:
+    """Labels of a unit's options: all, or ``count`` of them, the first and evenly spaced others.
+
+    With two it is the first and the middle one.
+    """
+    labels = [option.label for option in unit.options]
+    if not 0 < count < len(labels):
+        return labels
+    if count == 2:
+        return [labels[0], labels[len(labels) // 2]]
+    return [labels[round(i * (len(labels) - 1) / (count - 1))] for i in range(count)]

@@ -1,0 +1,83 @@
+"""What a search stands on: the space and its effects, the costs of its plans, and the data that trials see."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from coldpress import steps
+from coldpress.plan import Space
+from coldpress.planning import Progress, absolute, check_reachable
+from coldpress.problem import Energy, Problem
+from coldpress.recipe import Recipe
+from coldpress.space import find_space
+from coldpress.surgery.effects import Effects
+from coldpress.task import Task
+from coldpress.workspace import Workspace
+
+Data = tuple[list[Tensor], Tensor]
+DEPENDED = (
+    "model",
+    "data",
+    "budget",
+    "units",
+    "calibration",
+    "refit_images",
+    "threads",
+    "batch",
+    "seed",
+    "ignored_layers",
+)
+"""The recipe's settings that a study's trials depend on; those of the recovery come after it."""
+MOST_VALIDATION = 2048
+
+
+def study_key(task: Task, recipe: Recipe) -> str:
+    """Names the model, the data and the settings that trials depend on, wherever the files lie."""
+    return steps.run_key(task, Recipe().changed({name: getattr(recipe, name) for name in DEPENDED}))
+
+
+def priced_problem(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None = None) -> Problem:
+    """The costs of the space's plans on this machine and the budget's limits, without an energy.
+
+    Raises:
+        BudgetError: no plan can meet the budget.
+    """
+    prices, original = steps.priced(task, space, recipe, work, tell)
+    costs = prices.costs()
+    originals = {name: cost.value([0] * len(space.units)) for name, cost in costs.items()}
+    measured = {"size": float(original.bytes), "latency": original.seconds}
+    originals |= {name: value for name, value in measured.items() if value is not None and name in costs}
+    limits = absolute(recipe.limits(), originals)
+    check_reachable(space, prices, limits)
+    options = sum(space.sizes)
+    return Problem(space, Energy(torch.zeros(options, options).numpy(), torch.zeros(options).numpy()), costs, limits)
+
+
+def effects(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None = None) -> tuple[Space, Effects]:
+    """The space of a task and what its options do."""
+    torch.manual_seed(recipe.seed)
+    space = find_space(task, recipe.kinds())
+    return space, steps.effects_of(task, space, recipe, work, tell)[0]
+
+
+def trial_data(task: Task, recipe: Recipe, images: int) -> Data:
+    """Samples of train that no weight is re-fitted on; where there are too few for that, the last ones."""
+    fitted = max(recipe.calibration, recipe.refit_images)
+    inputs, labels = task.calibration(fitted + images)
+    start = min(fitted, max(len(labels) - images, len(labels) // 2))
+    return [tensor[start : start + images] for tensor in inputs], labels[start : start + images]
+
+
+def validation_data(task: Task) -> Data | None:
+    """Samples of validation, which choose among the best trials; None where there are none."""
+    if task.validation is None:
+        return None
+    parts, count = [], 0
+    for inputs, labels in task.batches("validation"):
+        parts.append((inputs, labels))
+        count += len(labels)
+        if count >= MOST_VALIDATION:
+            break
+    columns = zip(*(inputs for inputs, _ in parts))
+    return [torch.cat(column) for column in columns], torch.cat([labels for _, labels in parts])

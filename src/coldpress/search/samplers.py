@@ -1,0 +1,64 @@
+"""Optuna samplers by name."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from coldpress.errors import SearchError
+from coldpress.search.qiea import QIEASampler
+
+SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
+    "qiea": QIEASampler,
+    "legacy": lambda seed: QIEASampler(legacy=True, seed=seed),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
+    "nsga2": optuna.samplers.NSGAIISampler,
+    "random": optuna.samplers.RandomSampler,
+    "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
+    "gp": optuna.samplers.GPSampler,
+}
+REPLAYED = ("qiea", "legacy")
+"""These draw by seed and trial number, whoever asks: all workers take the same seed."""
+
+
+def sampler(name: str, seed: int, worker: int = 0) -> BaseSampler:
+    """The sampler called ``name``: one of `SAMPLERS`, or a dotted path to a class, ``package.module.Class``.
+
+    Args:
+        name: what to search by.
+        seed: of its draws, where it takes one.
+        worker: tells workers apart that would otherwise all draw the same.
+
+    Raises:
+        SearchError: there is no such sampler, or it lacks a package that it needs.
+    """
+    own = seed if name in REPLAYED else (seed + 7919 * worker) % 2**32
+    try:
+        make = SAMPLERS.get(name) or _dotted(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            found = make(seed=own) if "seed" in inspect.signature(make).parameters else make()
+    except ImportError as error:
+        raise SearchError(f"the sampler {name} needs a package that is not installed: {error}") from error
+    if not isinstance(found, BaseSampler):
+        raise SearchError(f"{name} is no Optuna sampler; choose one of {', '.join(SAMPLERS)}, or package.module.Class")
+    return found
+
+
+def _dotted(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SearchError(
+            f"no sampler is called {name!r}; choose one of {', '.join(SAMPLERS)}, or package.module.Class"
+        ) from error
+    if not callable(found):
+        raise SearchError(f"{name} is not a class")
+    return found  # type: ignore[no-any-return]
