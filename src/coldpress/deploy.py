@@ -20,6 +20,7 @@ from coldpress.runtime.clock import Timing, time_sessions
 from coldpress.runtime.onnx import export, weight_nodes
 from coldpress.runtime.quantize import quantize
 from coldpress.runtime.sessions import run, session
+from coldpress.runtime.tables import round_tables
 from coldpress.task import Split, Task
 
 CALIBRATION_BATCH = 32
@@ -32,11 +33,10 @@ def int8_layers(space: Space, plan: Plan, model: nn.Module) -> list[str]:
     for site, shape in space.configured(plan.choices):
         if shape is None or shape.bits != 8:
             continue
-        module = model.get_submodule(site.name)
-        if isinstance(module, LAYER_TYPES):
-            found.append(site.name)
-        else:
-            found += [f"{site.name}.{name}" for name, part in module.named_modules() if isinstance(part, LAYER_TYPES)]
+        rounded = (nn.Embedding,) if site.shape.kind == "embedding" else LAYER_TYPES
+        for name, part in model.get_submodule(site.name).named_modules(prefix=site.name):
+            if isinstance(part, rounded):
+                found.append(name)
     return found
 
 
@@ -61,8 +61,11 @@ def export_both(
     if not int8:
         shutil.copyfile(fp32_path, path)
         return
-    nodes = weight_nodes(fp32_path, int8)
+    tables = [name for name in int8 if isinstance(model.get_submodule(name), nn.Embedding)]
+    nodes = weight_nodes(fp32_path, [name for name in int8 if name not in tables])
     quantize(fp32_path, path, feeds(fp32_path, calibration), nodes=list(nodes.values()))
+    if tables:
+        round_tables(path, [f"{name}.weight" for name in tables])
 
 
 def feeds(path: Path, inputs: Sequence[Tensor], batch_size: int = CALIBRATION_BATCH) -> Iterable[dict[str, Any]]:

@@ -22,22 +22,23 @@ Method = Literal["dense", "svd", "spatial", "tucker"]
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One convolution or linear layer as the runtime sees it, with its factorisation and its bits.
+    """One convolution, linear layer or table of embeddings as the runtime sees it, with its factorisation and its bits.
 
     Attributes:
-        kind: "conv" or "linear".
-        in_channels, out_channels: widths (features for a linear).
+        kind: "conv", "linear" or "embedding".
+        in_channels, out_channels: widths (features for a linear; rows and features of a table).
         kernel, stride, padding, dilation: ``(height, width)`` pairs; unused by a linear.
         groups: convolution groups.
-        input_size: spatial size of the input for one sample; for a linear ``(positions, 1)``.
+        input_size: spatial size of the input for one sample; else ``(positions, 1)``.
         bias: whether the layer adds a bias.
-        method: "dense", or the factorisation: "svd" (k x k to r, then 1 x 1; for a linear in to r to out),
+        method: "dense", or the factorisation: "svd" (k x k to r, then 1 x 1; for a linear in to r to out; for a table
+            one of r features, then a linear),
             "spatial" (k x 1 to r, then 1 x k), "tucker" (1 x 1 to r0, k x k to r1, 1 x 1 to out).
         rank: ``()`` for dense, ``(r,)`` for svd and spatial, ``(r0, r1)`` for tucker.
-        bits: 32 (fp32) or 8 (static int8).
+        bits: 32 (fp32) or 8 (static int8; of a table only the stored rows).
     """
 
-    kind: Literal["conv", "linear"]
+    kind: Literal["conv", "linear", "embedding"]
     in_channels: int
     out_channels: int
     kernel: tuple[int, int] = (1, 1)
@@ -56,6 +57,10 @@ class LayerShape:
         if self.method == "dense":
             return (self,)
         plain = replace(self, method="dense", rank=())
+        if self.kind == "embedding":
+            r = self.rank[0]
+            last = replace(plain, kind="linear", in_channels=r, bits=32, bias=True)
+            return (replace(plain, out_channels=r), last)
         if self.kind == "linear":
             r = self.rank[0]
             return (replace(plain, out_channels=r, bias=False), replace(plain, in_channels=r))
@@ -92,7 +97,7 @@ class LayerShape:
     @property
     def output_size(self) -> tuple[int, int]:
         """Spatial size of the output for one sample."""
-        if self.kind == "linear":
+        if self.kind != "conv":
             return self.input_size
         sizes = zip(self.input_size, self.kernel, self.stride, self.padding, self.dilation)
         h, w = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
@@ -122,20 +127,26 @@ class LayerShape:
     @property
     def parameters(self) -> int:
         """Number of weights and biases."""
+        if self.method != "dense":
+            return sum(part.parameters for part in self.factors())
         return self.weights + (self.out_channels if self.bias else 0)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one sample."""
-        return sum(part.weights * math.prod(part.output_size) for part in self.factors())
+        parts = [part for part in self.factors() if part.kind != "embedding"]  # looking up multiplies nothing
+        return sum(part.weights * math.prod(part.output_size) for part in parts)
 
     @property
     def bytes(self) -> int:
         """Bytes of the stored tensors: fp32, or int8 weights with scale and zero point a channel, and int32 biases."""
+        if self.method != "dense":
+            return sum(part.bytes for part in self.factors())
         if self.bits == 32:
             return 4 * self.parameters
-        outputs = sum(part.out_channels for part in self.factors())
-        return self.weights + 5 * outputs + (4 * self.out_channels if self.bias else 0)
+        if self.kind == "embedding":
+            return self.weights + 4 * self.out_channels
+        return self.weights + 5 * self.out_channels + (4 * self.out_channels if self.bias else 0)
 
 
 @dataclass(frozen=True)

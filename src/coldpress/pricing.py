@@ -83,6 +83,8 @@ class Prices:
         found: dict[str, str] = {}
         units = self.space.units
         for site in self.space.sites:
+            if site.shape.kind == "embedding":
+                continue
             dense = self.table.seconds(site.shape)
             if site.bits is not None:
                 rounded = self.table.seconds(replace(site.shape, bits=8))

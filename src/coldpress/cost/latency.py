@@ -23,7 +23,7 @@ def shapes_of(space: Space) -> set[LayerShape]:
     found: set[LayerShape] = set()
 
     def collect(shape: LayerShape) -> float:
-        found.update(plain(part) for part in shape.factors())
+        found.update(plain(part) for part in shape.factors() if part.kind != "embedding")
         return 0.0
 
     layer_cost("shapes", space, collect)
@@ -53,6 +53,8 @@ def latency_cost(
     def allowed(shape: LayerShape) -> bool:
         if not rank_pays(shape):
             return False
+        if shape.kind == "embedding":  # it is made smaller for its bytes
+            return True
         seconds = table.seconds(shape)
         if shape.method != "dense" and seconds >= table.seconds(replace(shape, method="dense", rank=())):
             return False
@@ -79,7 +81,8 @@ def _switches(space: Space, table: LatencyTable, scale: float) -> Iterable[Facto
         options = space.units[site.bits].options if site.bits is not None else ()
         return np.array([option.bits == 8 for option in options] or [False])
 
-    met = [(space.sites[i], space.sites[j]) for i, j in space.meetings] or list(pairwise(space.sites))
+    layers = [site for site in space.sites if site.shape.kind != "embedding"]  # tables hand out floats
+    met = [(space.sites[i], space.sites[j]) for i, j in space.meetings] or list(pairwise(layers))
     for before, after in met:
         seconds = scale * table.switch(before.shape.out_channels * prod(before.shape.output_size))
         if (before.bits is None and after.bits is None) or before.bits == after.bits or not seconds:

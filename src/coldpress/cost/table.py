@@ -61,14 +61,15 @@ class LatencyTable:
         return all(key(part) in self._seconds for part in shape.factors())
 
     def seconds(self, shape: LayerShape) -> float:
-        """Seconds of one layer: measured, or interpolated between measured widths of its like.
+        """Seconds of one layer: measured, or interpolated between measured widths of its like; nothing for a look-up.
 
         Raises:
             KeyError: nothing like it was measured; call ``measure`` first.
         """
         found = self._known.get(shape)
         if found is None:
-            found = self._known[shape] = sum(self._part(part) for part in shape.factors())
+            parts = [part for part in shape.factors() if part.kind != "embedding"]
+            found = self._known[shape] = sum(self._part(part) for part in parts)
         return found
 
     def switch(self, elements: int) -> float:

@@ -11,11 +11,11 @@ from coldpress.errors import SpaceError
 from coldpress.plan import KEEP, ChannelGroup, LayerShape, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.blocks import residual_blocks
 from coldpress.space.channels import channel_groups
-from coldpress.space.layers import layer_shapes
+from coldpress.space.layers import layer_shapes, table_shapes
 from coldpress.space.meetings import meetings
 from coldpress.space.ranks import rank_options
 from coldpress.space.widths import width_options
-from coldpress.surgery.moments import unfolds
+from coldpress.surgery.moments import factors
 
 __all__ = ["ALL_KINDS", "channel_groups", "find_space", "layer_shapes", "residual_blocks"]
 
@@ -67,9 +67,13 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
                 continue
             groups[f"{name}:width"] = group
             units.append(Unit(f"{name}:width", "width", name, width_options(group)))
+    layers = list(shapes)
+    if "bits" in kinds:  # tables are stored and hardly run: they matter where bytes do
+        shapes = {**shapes, **table_shapes(model, example_inputs)}
     free = {name: shape for name, shape in shapes.items() if not _under(name, ignored)}
     if "rank" in kinds:
-        options = {name: rank_options(shape) for name, shape in free.items() if unfolds(model.get_submodule(name))}
+        able = {name: shape for name, shape in free.items() if factors(model.get_submodule(name))}
+        options = {name: rank_options(shape) for name, shape in able.items()}
         units += [Unit(f"{name}:rank", "rank", name, o) for name, o in options.items() if len(o) > 1]
     if "bits" in kinds:
         int8 = (Option(KEEP), Option("int8", bits=8))
@@ -81,7 +85,7 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     if not units:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:5])
         raise SpaceError(f"nothing can be decided in this model with units {', '.join(kinds)}. {reasons}")
-    met = meetings(model, example_inputs, list(shapes)) if "bits" in kinds else ()
+    met = meetings(model, example_inputs, layers) if "bits" in kinds else ()
     return Space(tuple(units), _sites(shapes, units, groups), refused, groups, met)
 
 

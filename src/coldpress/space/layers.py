@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from coldpress.errors import SpaceError
 from coldpress.network import LAYER_TYPES, evaluating
 from coldpress.plan import LayerShape
+
+LEAST_TABLE = 65_536
+"""Tables of fewer weights are left as they are."""
 
 
 def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, LayerShape]:
@@ -31,6 +34,34 @@ def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str
 def count_macs(model: nn.Module, example_inputs: Sequence[Tensor]) -> int:
     """Multiply-accumulates for one sample in all convolutions and linears, as often as each is called."""
     return sum(shape.macs for shapes in _calls(model, example_inputs).values() for shape in shapes)
+
+
+def table_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, LayerShape]:
+    """Shapes of the large tables of embeddings that one run reads once, and that share their weights with no layer."""
+    calls: dict[str, list[LayerShape]] = {}
+    tables = {name: m for name, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    owners = [id(p) for m in model.modules() for p in m.parameters(recurse=False)]
+
+    def watch(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            rows, features = module.get_parameter("weight").shape
+            size = (int(inputs[0][:1].numel()), 1)
+            calls.setdefault(name, []).append(LayerShape("embedding", rows, features, input_size=size, bias=False))
+
+        return note
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in tables.items()]
+    try:
+        with evaluating(model):
+            model(*example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {
+        name: shapes[0]
+        for name, shapes in calls.items()
+        if len(shapes) == 1 and shapes[0].weights >= LEAST_TABLE and owners.count(id(tables[name].weight)) == 1
+    }
 
 
 def _calls(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, list[LayerShape]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from coldpress.errors import PlanError
 from coldpress.plan import ChannelGroup, LayerShape, Plan, Space
 from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices
-from coldpress.surgery.factorize import build_factors, factor_weights, fill_factors
+from coldpress.surgery.factorize import Factorized, build_factors, factor_table, factor_weights, fill_factors
 from coldpress.surgery.leastsquares import refit_columns
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight, refit, set_weight
@@ -130,10 +130,22 @@ def _kept_moments(
 
 def _factorize(student: nn.Module, name: str, shape: LayerShape, moments: Tensor | None) -> None:
     module = student.get_submodule(name)
+    if isinstance(module, nn.Embedding):
+        replace_module(student, name, _factored_table(module, shape, moments))
+        return
     factors = factor_weights(dense_weight(module), moments, shape.kernel, shape.method, shape.rank)
     layers = build_factors(shape)
     fill_factors(layers, factors)
     replace_module(student, name, layers.to(module.get_parameter("weight").device).train(module.training))
+
+
+def _factored_table(module: nn.Embedding, shape: LayerShape, moments: Tensor | None) -> Factorized:
+    layers = build_factors(shape).to(module.weight.device, module.weight.dtype).train(module.training)
+    parameters = (*(part.get_parameter("weight") for part in layers), layers[-1].get_parameter("bias"))
+    with torch.no_grad():
+        for parameter, value in zip(parameters, factor_table(module.weight.detach(), moments, shape.rank[0])):
+            parameter.copy_(value)
+    return layers
 
 
 def silence(block: nn.Module) -> None:

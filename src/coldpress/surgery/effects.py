@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from coldpress.plan import LayerShape, Site, Space
-from coldpress.surgery.factorize import effective_weight, factor_weights
+from coldpress.surgery.factorize import effective_weight, factor_table, factor_weights
 from coldpress.surgery.leastsquares import Consumer, elimination_order, refit_columns
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight
-from coldpress.surgery.rounding import round_activation, round_weight
+from coldpress.surgery.rounding import round_activation, round_table, round_weight
 
 Kept = dict[str, tuple[int, ...]]
 
@@ -99,12 +99,27 @@ class Effects:
         self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...], rows: tuple[str, int] | None
     ) -> Callable[[Tensor], Tensor]:
         module = self.model.get_submodule(site.name)
+        if isinstance(module, nn.Embedding):
+            return self._table(site.name, module, shape)
         key = self._key(site, shape, widths, rows)
         weight = self._weight(key, site, shape, widths, rows)
         matrix, bias = weight[:, :-1].reshape(module.get_parameter("weight").shape), weight[:, -1]
         if shape.bits == 8:
             matrix = round_weight(matrix)
         return Changed(key, module, matrix, bias, shape.bits == 8)
+
+    def _table(self, name: str, module: nn.Embedding, shape: LayerShape) -> Changed:
+        key = (name, (), (shape.method, shape.rank, shape.bits))
+        if key not in self._weights:
+            table, known = module.weight.detach(), self.moments.get(name)
+            factored = shape.method != "dense"
+            if factored:
+                stored, weight, bias = factor_table(table, known.matrix if known else None, shape.rank[0])
+            else:
+                stored = table
+            stored = round_table(stored) if shape.bits == 8 else stored
+            self._weights[key] = (stored @ weight.T + bias if factored else stored).to(table.dtype)
+        return Changed(key, module, self._weights[key], self._weights[key].new_zeros(0), False)
 
     @staticmethod
     def _key(
@@ -200,6 +215,8 @@ class Changed:
         """The layer's output."""
         if self.rounded:
             tensor = round_activation(tensor)
+        if isinstance(self.module, nn.Embedding):
+            return functional.embedding(tensor, self.weight)
         if isinstance(self.module, nn.Linear):
             return functional.linear(tensor, self.weight, self.bias)
         assert isinstance(self.module, nn.Conv2d)

@@ -70,8 +70,9 @@ class _Events(TorchFunctionMode):
 
 
 def opaque_modules(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules whose calls are single events: layers and norms."""
-    return tuple(name for name, module in model.named_modules() if isinstance(module, LAYER_TYPES + NORM_TYPES))
+    """Names of the modules whose calls are single events: layers, norms and tables."""
+    single = (*LAYER_TYPES, *NORM_TYPES, nn.Embedding)
+    return tuple(name for name, module in model.named_modules() if isinstance(module, single))
 
 
 @contextmanager

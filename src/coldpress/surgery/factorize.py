@@ -23,7 +23,9 @@ def build_factors(shape: LayerShape) -> Factorized:
     """Empty factor layers of the form that ``shape`` describes (its ``method`` and ``rank``)."""
     parts: list[nn.Module] = []
     for part in shape.factors():
-        if part.kind == "linear":
+        if part.kind == "embedding":
+            parts.append(nn.Embedding(part.in_channels, part.out_channels))
+        elif part.kind == "linear":
             parts.append(nn.Linear(part.in_channels, part.out_channels, bias=part.bias))
         else:
             parts.append(
@@ -63,6 +65,24 @@ def factor_weights(
     if method == "spatial":
         return _spatial(weight, moments, kernel, rank[0])
     return _tucker(weight, moments, kernel, rank)
+
+
+def factor_table(table: Tensor, moments: Tensor | None, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A table of embeddings as a narrower one and a linear layer, best for the rows that are looked up.
+
+    Args:
+        table: ``(rows, features)``.
+        moments: of the rows with a constant, ``(features + 1, features + 1)``; None counts all rows alike.
+        rank: features of the narrower table.
+
+    Returns:
+        The narrower table ``(rows, rank)``, the linear layer's weight ``(features, rank)`` and bias ``(features,)``.
+    """
+    rows = torch.cat([table.double(), table.new_ones(len(table), 1).double()], dim=1)
+    moments = rows.T @ rows / len(rows) if moments is None else moments
+    identity = torch.eye(rows.shape[1] - 1, rows.shape[1], dtype=rows.dtype)
+    first, second, bias = factor_weights(identity, moments, (1, 1), "svd", (rank,))
+    return rows[:, :-1] @ first[:, :, 0, 0].T, second[:, :, 0, 0], bias
 
 
 def effective_weight(factors: list[Tensor], method: Method) -> Tensor:

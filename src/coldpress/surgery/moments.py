@@ -16,6 +16,9 @@ from coldpress.surgery.leastsquares import damping_for
 MOST_COLUMNS = 6000
 """Layers with more inputs than this get no second moments (their matrix would not fit)."""
 
+UNSEEN = 0.1
+"""The share of all rows of a table, seen or not, in its moments."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -43,8 +46,13 @@ def unfolds(module: nn.Module) -> bool:
     return module.groups == 1 and module.padding_mode == "zeros" and not (module.padding == "same" and even)
 
 
+def factors(module: nn.Module) -> bool:
+    """Whether a layer may become a product of smaller ones: it is one matrix, or a table of embeddings."""
+    return isinstance(module, nn.Embedding) or unfolds(module)
+
+
 def columns(module: nn.Module) -> int:
-    """Number of unfolded inputs of a convolution or linear (of one group)."""
+    """Number of unfolded inputs of a convolution or linear (of one group); the features of a table."""
     weight = module.get_parameter("weight")
     return int(weight[0].numel())
 
@@ -139,6 +147,9 @@ def collect_moments(
 ) -> dict[str, Moments]:
     """Moments of the inputs of the named layers over the given inputs, in one pass; padding tokens do not count.
 
+    Of a table of embeddings they are the moments of the rows that it hands out, with a tenth of those of all its rows,
+    since most were not seen.
+
     Args:
         model: the network.
         names: convolutions (groups = 1) and linears; those with too many columns are left out.
@@ -150,12 +161,18 @@ def collect_moments(
     images = len(inputs[0])
     sums: dict[str, Tensor] = {}
     rows: dict[str, int] = {}
+    counts: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
     mask = token_mask(inputs)
     real_now: Tensor | None = None  # of the batch that runs
 
     def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         name = modules[module]
+        if isinstance(module, nn.Embedding):
+            ids = arguments[0]
+            ids = ids[real_now] if real_now is not None and real_now.shape == ids.shape else ids
+            counts[name] = counts.get(name, 0) + torch.bincount(ids.flatten(), minlength=len(module.weight))
+            return
         positions = sample_positions(module, arguments[0], images, generator)
         part = with_constant(input_rows(module, arguments[0].detach(), positions))
         real = real_rows(module, arguments[0], positions, real_now)
@@ -168,7 +185,7 @@ def collect_moments(
     handles = [
         module.register_forward_pre_hook(add)
         for module in modules
-        if unfolds(module) and columns(module) <= MOST_COLUMNS
+        if factors(module) and columns(module) <= MOST_COLUMNS
     ]
     try:
         with evaluating(model):
@@ -181,7 +198,15 @@ def collect_moments(
     for name, total in sums.items():
         if not torch.isfinite(total).all():
             raise TaskError(f"the inputs of {name!r} hold NaN or Inf on calibration data; check the data and the model")
-    return {name: Moments(total.double() / rows[name], rows[name]) for name, total in sums.items()}
+    found = {name: Moments(total.double() / rows[name], rows[name]) for name, total in sums.items()}
+    return found | {name: _of_table(model.get_submodule(name), seen) for name, seen in counts.items()}
+
+
+def _of_table(module: nn.Module, seen: Tensor) -> Moments:
+    """Moments of a table's rows, each counted as often as it was seen (rows,), with a share of all for those unseen."""
+    rows = with_constant(module.get_parameter("weight").detach().double())
+    share = (1 - UNSEEN) * seen.double() / seen.sum().clamp_min(1) + UNSEEN / len(rows)
+    return Moments(rows.T @ (share[:, None] * rows), int(seen.sum()))
 
 
 def padding_of(module: nn.Conv2d) -> tuple[int, int]:

@@ -13,6 +13,11 @@ def round_weight(weight: Tensor, bits: int = 8) -> Tensor:
     return (weight / scale).round().clamp(-top, top) * scale
 
 
+def round_table(table: Tensor) -> Tensor:
+    """A table of embeddings ``(rows, features)`` rounded to 8 bits with one scale a feature."""
+    return round_weight(table.T).T
+
+
 def round_activation(tensor: Tensor, bits: int = 8) -> Tensor:
     """Activations rounded to an unsigned grid over their range, which always holds zero."""
     low, high = tensor.amin().clamp_max(0.0), tensor.amax().clamp_min(0.0)

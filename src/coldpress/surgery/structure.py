@@ -46,6 +46,8 @@ def _describe_new(name: str, module: nn.Module) -> dict[str, Any]:
 def _describe_part(part: nn.Module) -> dict[str, Any]:
     if isinstance(part, nn.Linear):
         return {"in_features": part.in_features, "out_features": part.out_features, "bias": part.bias is not None}
+    if isinstance(part, nn.Embedding):
+        return {"num_embeddings": part.num_embeddings, "embedding_dim": part.embedding_dim}
     assert isinstance(part, nn.Conv2d)
     values = {key: getattr(part, key) for key in CONV}
     return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()} | {"bias": part.bias is not None}
@@ -96,6 +98,8 @@ def _factors(parts: list[Mapping[str, Any]]) -> Factorized:
     for part in parts:
         if "in_features" in part:
             layers.append(nn.Linear(**part))
+        elif "num_embeddings" in part:
+            layers.append(nn.Embedding(**part))
         else:
             arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
             layers.append(nn.Conv2d(**arguments))
