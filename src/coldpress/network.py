@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 LAYER_TYPES = (nn.Conv2d, nn.Linear)
 
@@ -36,6 +37,24 @@ def first_tensor(output: Any) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"the model returns {type(output).__name__}, not a tensor")
     return output
+
+
+class _Called(TorchFunctionMode):
+    def __init__(self, note: Callable[[str, tuple[Any, ...], dict[str, Any]], None]) -> None:
+        super().__init__()
+        self.note = note
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.note(getattr(func, "__name__", ""), args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+def watch_functions(
+    model: nn.Module, inputs: Iterable[Tensor], note: Callable[[str, tuple[Any, ...], dict[str, Any]], None]
+) -> None:
+    """Run a network once and tell ``note`` the name and the arguments of every torch function that it calls."""
+    with evaluating(model), _Called(note):
+        model(*inputs)
 
 
 @contextmanager

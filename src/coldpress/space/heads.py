@@ -6,22 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from coldpress.network import evaluating
-
-
-class _Attention(TorchFunctionMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: set[int] = set()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") == "scaled_dot_product_attention":
-            query = args[0] if args else (kwargs or {})["query"]
-            if query.dim() == 4 and query.shape[1] > 1:
-                self.sizes.add(int(query.shape[-1]))
-        return func(*args, **(kwargs or {}))
+from coldpress.network import watch_functions
 
 
 def head_sizes(model: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[int, ...]:
@@ -34,7 +20,13 @@ def head_sizes(model: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[int,
         model: the network; attention is seen where it calls ``scaled_dot_product_attention``.
         example_inputs: its inputs, each ``(batch, ...)``.
     """
-    seen = _Attention()
-    with evaluating(model), seen:
-        model(*[tensor[:2] for tensor in example_inputs])
-    return tuple(sorted(seen.sizes))
+    sizes: set[int] = set()
+
+    def note(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if name == "scaled_dot_product_attention":
+            query = arguments[0] if arguments else named["query"]
+            if query.dim() == 4 and query.shape[1] > 1:
+                sizes.add(int(query.shape[-1]))
+
+    watch_functions(model, [tensor[:2] for tensor in example_inputs], note)
+    return tuple(sorted(sizes))
