@@ -16,7 +16,7 @@ from coldpress.surgery.factorize import Factorized, build_factors, factor_table,
 from coldpress.surgery.leastsquares import refit_columns
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight, refit, set_weight
-from coldpress.surgery.structure import describe_changes
+from coldpress.surgery.structure import Dropped, describe_changes
 
 
 def apply_plan(
@@ -67,9 +67,6 @@ def apply_plan(
     for name, shape in factored.items():
         _factorize(student, name, shape, _kept_moments(model, name, moments, gone.get((name, "in"))))
     if calibration is not None:
-        silent = [name for name in configured if any(name.startswith(block + ".") for block in dropped)]
-        for block in dropped:
-            silence(student.get_submodule(block))
         stay = {name: _stay(model, name, gone) for (name, role) in gone if role == "out"}
         refit(
             student,
@@ -77,12 +74,12 @@ def apply_plan(
             calibration,
             outputs=stay,
             factored=factored,
-            skip=silent,
+            dropped=dropped,
             seed=seed,
             progress=progress,
         )
     for block in dropped:
-        replace_module(student, block, nn.Identity())
+        replace_module(student, block, Dropped())
     return student, Plan(plan.choices, plan.kept, describe_changes(model, student))
 
 
@@ -146,15 +143,6 @@ def _factored_table(module: nn.Embedding, shape: LayerShape, moments: Tensor | N
         for parameter, value in zip(parameters, factor_table(module.weight.detach(), moments, shape.rank[0])):
             parameter.copy_(value)
     return layers
-
-
-def silence(block: nn.Module) -> None:
-    """Make a residual block compute the identity, in place, by zeroing its weights."""
-    for module in block.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(torch.zeros_like(parameter)))
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-            module.running_mean = torch.zeros_like(module.running_mean)
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

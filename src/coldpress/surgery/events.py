@@ -1,7 +1,7 @@
 """What happens in one run of a network, as numbered events: calls of its layers and norms, and functions between.
 
 A network and its compressed form run through the same events in the same order (factor layers count as one, dropped
-blocks are only silenced until the end), so an event's number names the same place in both.
+blocks still run until the end, but hand on their input), so an event's number names the same place in both.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ def opaque_modules(model: nn.Module) -> tuple[str, ...]:
 
 @contextmanager
 def watching(
-    model: nn.Module, opaque: Sequence[str], watch: Watcher, before: Mapping[str, Any] | None = None
+    model: nn.Module,
+    opaque: Sequence[str],
+    watch: Watcher,
+    before: Mapping[str, Any] | None = None,
+    dropped: Sequence[str] = (),
 ) -> Iterator[nn.Module]:
     """The model, ready to run once in evaluation mode, its events told to ``watch``.
 
@@ -86,6 +90,7 @@ def watching(
         opaque: modules whose calls are single events.
         watch: told of every event.
         before: by module name, called with the module's input right before it runs.
+        dropped: modules that hand on their first input instead of their output.
     """
     mode = _Events(watch)
     handles = []
@@ -108,6 +113,19 @@ def watching(
 
         return hook
 
+    given: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        mode.depth += 1
+        given[module] = inputs[0].clone()  # the block may work in place
+        mode.depth -= 1
+
+    def hand_on(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+        return given.pop(module)
+
+    for name in dropped:
+        module = model.get_submodule(name)
+        handles += [module.register_forward_pre_hook(keep), module.register_forward_hook(hand_on)]
     for name in opaque:
         module = model.get_submodule(name)
         handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]

@@ -39,7 +39,7 @@ def refit(
     *,
     outputs: Mapping[str, Tensor],
     factored: Mapping[str, LayerShape],
-    skip: Sequence[str] = (),
+    dropped: Sequence[str] = (),
     seed: int = 0,
     batch_size: int = 128,
     damping: float | None = None,
@@ -54,14 +54,15 @@ def refit(
             do not count.
         outputs: for layers that lost outputs, the teacher's output channels that stay, ``(kept,)``.
         factored: for layers that became factors, their configured shape.
-        skip: layers that stay as they are (those in silenced blocks).
+        dropped: blocks that will go, and still run: they hand on their input, and their layers stay as they are.
         seed: decides which positions are looked at.
         batch_size: images a step in the teacher's pass.
         damping: ridge toward the given weights; by default what the number of rows calls for.
         progress: called with (layers done, layers in all).
     """
     opaque = opaque_modules(teacher)
-    layers = [name for name in opaque if _fits(teacher.get_submodule(name)) and name not in skip]
+    layers = [name for name in opaque if _fits(teacher.get_submodule(name))]
+    layers = [name for name in layers if not any(name.startswith(block + ".") for block in dropped)]
     norms = [name for name in opaque if isinstance(teacher.get_submodule(name), NORM_TYPES)]
     events = record(teacher, inputs)
     calls = [event.name for event in events]
@@ -104,7 +105,7 @@ def refit(
         return fit
 
     before = {name: fitter(name) for name in layers}
-    with watching(student, opaque, watch, before) as run:
+    with watching(student, opaque, watch, before, dropped) as run:
         run(*inputs)
 
 

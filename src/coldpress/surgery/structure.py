@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from coldpress.errors import PlanError
 from coldpress.surgery.factorize import Factorized
 
 ATTRIBUTES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features")
 CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+
+
+class Dropped(nn.Identity):
+    """What stays of a dropped block: its first input, whatever else it is given (a mask, say)."""
+
+    def forward(self, input: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The input, ``(batch, ...)``."""
+        return input
 
 
 def describe_changes(original: nn.Module, changed: nn.Module) -> dict[str, Mapping[str, Any]]:
@@ -74,7 +82,7 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
             if spec["kind"] == "resized":
                 _resize(module, spec)
                 continue
-            new = nn.Identity() if spec["kind"] == "identity" else _factors(spec["parts"])
+            new: nn.Module = Dropped() if spec["kind"] == "identity" else _factors(spec["parts"])
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"the plan's structure of {name!r} cannot be read: {error!r}") from error
         parent, _, child = name.rpartition(".")
