@@ -208,12 +208,16 @@ class Member:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels of several modules that can only go together, in atoms of ``atom`` neighbouring channels."""
+    """Channels of several modules that can only go together, in atoms of ``atom`` neighbouring channels.
+
+    ``scaled`` names the attributes (module, attribute) that count them, or their atoms, and shrink in proportion.
+    """
 
     name: str
     channels: int
     atom: int
     members: tuple[Member, ...]
+    scaled: tuple[tuple[str, str], ...] = ()
 
     def of_role(self, role: str) -> tuple[Member, ...]:
         """The members with that role."""

@@ -64,9 +64,17 @@ def export(
         outputs = _outputs(model, inputs)
         names_in = list(input_names or default_names(model, len(inputs)))
         names_out = list(output_names or _names("logits", "output", len(outputs)))
-        written = _convert(model, inputs, names_in, names_out)
-        _tidy(written)
-        write_model(written, path, lambda place: _check(model, inputs, place))
+        opsets = _opsets(model, inputs)
+        for opset in opsets:
+            try:
+                written = _convert(model, inputs, names_in, names_out, opset)
+                _tidy(written)
+                write_model(written, path, lambda place: _check(model, inputs, place))
+                break
+            except ExportError as error:  # the newest operators are not sound in every runtime
+                if opset == opsets[-1]:
+                    raise
+                log.info("opset %d does not do for this model: %s", opset, error)
     return path
 
 
@@ -193,7 +201,7 @@ def _names(first: str, rest: str, count: int) -> list[str]:
 
 
 def _convert(
-    model: nn.Module, inputs: tuple[Tensor, ...], names_in: list[str], names_out: list[str]
+    model: nn.Module, inputs: tuple[Tensor, ...], names_in: list[str], names_out: list[str], opset: int
 ) -> onnx.ModelProto:
     quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")
     levels = [logger.level for logger in quiet]
@@ -206,7 +214,7 @@ def _convert(
                 model,
                 inputs,
                 dynamo=True,
-                opset_version=_opset(model, inputs),
+                opset_version=opset,
                 external_data=False,
                 dynamic_shapes=free_batch(model, inputs),
                 input_names=names_in,
@@ -228,11 +236,11 @@ def _convert(
             logger.setLevel(level)
 
 
-def _opset(model: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """The first opset that has an operator for every function of the model."""
+def _opsets(model: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
+    """The opsets to try: first those that have an operator for more functions of the model."""
     called: set[str] = set()
     watch_functions(model, inputs, lambda name, *_: called.add(name))
-    return max([OPSET, *(opset for name, opset in NEWER.items() if name in called)])
+    return sorted({OPSET, *(opset for name, opset in NEWER.items() if name in called)}, reverse=True)
 
 
 def _tidy(model: onnx.ModelProto) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from coldpress.network import evaluating, first_tensor, restoring
 from coldpress.plan import ChannelGroup, Member
 from coldpress.space.heads import head_sizes
+from coldpress.space.roles import is_rotary, role_groups
 from coldpress.surgery.channels import mask_inputs, remove_channels
 
 logger = logging.getLogger("coldpress.space")
@@ -26,6 +27,7 @@ CHANGED_SHAPE = "removing its channels changes the shape of the model's output"
 NOT_MASKING = "removing its channels is not the same as masking them"
 MAYBE_HEADS = (CHANGED_SHAPE, NOT_MASKING)
 
+AMPLIFIED = 8.0
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -43,14 +45,8 @@ def channel_groups(
         example_inputs: its inputs, each ``(batch, ...)``.
         ignored: names of layers (or of modules that hold them) whose outputs stay as they are.
     """
-    try:
-        raw = _dependency_groups(model, example_inputs)
-    except Exception as error:  # torch-pruning fails in many ways on graphs that it does not know
-        logger.warning("channels cannot be traced in this model (%s): width is not offered", error)
-        return {}, {
-            "width": f"the channel dependencies of this model cannot be traced ({type(error).__name__}: {error})"
-        }
-    groups, refused = _merged(raw, dict(model.named_modules()))
+    groups, refused = _traced(model, example_inputs)
+    named = role_groups(model)
     usable: dict[str, ChannelGroup] = {}
     heads: tuple[int, ...] | None = None
     for name, group in groups.items():
@@ -67,7 +63,31 @@ def channel_groups(
             refused[name] = reason
         else:
             usable[name] = group
-    return usable, refused
+    taken = {(member.module, member.role) for group in usable.values() for member in group.members}
+    for name, group in named.items():
+        if any((member.module, member.role) in taken for member in group.members):
+            continue
+        reason = _why_not(model, group, example_inputs, ignored)
+        if reason is None:
+            usable[name] = group
+            refused = {other: why for other, why in refused.items() if other not in [m.module for m in group.members]}
+        else:
+            refused[name] = reason
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    return dict(sorted(usable.items(), key=lambda item: order.get(item[0], 0))), refused
+
+
+def _traced(model: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+    """The groups of the dependency graph, and what it cannot tell, with the reason."""
+    if is_rotary(model):
+        return {}, {"other widths": "rotary positions cannot be traced: only heads and neurons are looked for, by name"}
+    try:
+        raw = _dependency_groups(model, example_inputs)
+    except Exception as error:  # torch-pruning fails in many ways on graphs that it does not know
+        reason = f"the channel dependencies of this model cannot be traced ({type(error).__name__}: {error})"
+        logger.warning("%s: widths are offered where module names tell them, if anywhere", reason)
+        return {}, {"width": reason}
+    return _merged(raw, dict(model.named_modules()))
 
 
 Rows = dict[int, list[int]]
@@ -201,13 +221,15 @@ def _why_not(
         return "its channels are the model's output"
     kept = np.arange(group.channels).reshape(-1, group.atom)[::2].ravel()
     batch = [tensor[:2] for tensor in example_inputs]
-    touched = [model.get_submodule(member.module) for member in group.members]
+    touched = [model.get_submodule(name) for name in {m.module for m in group.members} | {n for n, _ in group.scaled}]
     try:
         with evaluating(model):
             with restoring(touched):
+                _amplify(model, group)
                 remove_channels(model, [(group, kept)])
                 got = first_tensor(model(*batch))
             with restoring(touched):
+                _amplify(model, group)
                 mask_inputs(model, [(group, kept)])
                 wanted = first_tensor(model(*batch))
     except Exception as error:
@@ -218,3 +240,11 @@ def _why_not(
     if float((got - wanted).abs().max()) > 1e-3 * scale:
         return NOT_MASKING
     return None
+
+
+def _amplify(model: nn.Module, group: ChannelGroup) -> None:
+    """Make queries and keys large, so that attention that is nearly even does not hide what is torn apart."""
+    producers = [model.get_submodule(member.module) for member in group.of_role("out")]
+    if all(isinstance(module, nn.Linear) for module in producers):
+        for module in producers:
+            module.weight = nn.Parameter(AMPLIFIED * module.get_parameter("weight").detach())

@@ -62,6 +62,10 @@ def remove_channels(model: nn.Module, removal: Removal) -> None:
             _shrink(module, lost.size, lost.size)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.num_features -= int(lost.size)
+    for group, channels in removal:
+        for name, attribute in group.scaled:
+            module = model.get_submodule(name)
+            setattr(module, attribute, int(getattr(module, attribute)) * len(np.unique(channels)) // group.channels)
 
 
 def mask_inputs(model: nn.Module, removal: Removal) -> None:

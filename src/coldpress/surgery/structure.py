@@ -12,6 +12,11 @@ from coldpress.errors import PlanError
 from coldpress.surgery.factorize import Factorized
 
 ATTRIBUTES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features")
+SCALED = (
+    *("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head"),
+    *("split_size", "all_head_size", "inner_dim", "attn_dim"),
+)
+"""Attributes of attention modules that count heads, or the features of all heads."""
 CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
 
 
@@ -32,10 +37,14 @@ def describe_changes(original: nn.Module, changed: nn.Module) -> dict[str, Mappi
             continue
         if type(module) is not type(before.get(name)) and name:
             found[name] = _describe_new(name, module)
-        elif _shapes(module) != _shapes(before[name]):
-            attributes = {key: int(getattr(module, key)) for key in ATTRIBUTES if hasattr(module, key)}
-            found[name] = {"kind": "resized", "attributes": attributes, "tensors": _shapes(module)}
+        elif _shapes(module) != _shapes(before[name]) or _attributes(module) != _attributes(before[name]):
+            found[name] = {"kind": "resized", "attributes": _attributes(module), "tensors": _shapes(module)}
     return found
+
+
+def _attributes(module: nn.Module) -> dict[str, int]:
+    values = {key: getattr(module, key, None) for key in (*ATTRIBUTES, *SCALED)}
+    return {key: value for key, value in values.items() if isinstance(value, int)}
 
 
 def _shapes(module: nn.Module) -> dict[str, list[int]]:
@@ -91,7 +100,7 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
 
 def _resize(module: nn.Module, spec: Mapping[str, Any]) -> None:
     for key, value in spec["attributes"].items():
-        if key in ATTRIBUTES:
+        if key in (*ATTRIBUTES, *SCALED):
             setattr(module, key, int(value))
     for name, shape in spec["tensors"].items():
         old = getattr(module, name, None)

@@ -28,6 +28,9 @@ class SequenceClassifier(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        config: Any = getattr(model, "config", None)
+        if config is not None:
+            config.use_cache = False  # texts are classified whole; nothing is generated
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
@@ -54,7 +57,21 @@ def classifier(name: str, num_classes: int | None = None) -> nn.Module:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise TaskError(f"hf:{name} cannot be loaded as a sequence classifier: {_first_line(error)}") from error
-    return SequenceClassifier(model.float()).eval()
+    model = model.float()
+    as_linears(model)
+    return SequenceClassifier(model).eval()
+
+
+def as_linears(model: nn.Module) -> None:
+    """Make linear layers, in place, of GPT-2's "Conv1D", which is one with its weight transposed."""
+    for name, module in list(model.named_modules()):
+        if type(module).__name__ == "Conv1D":
+            weight = module.get_parameter("weight")
+            linear = nn.Linear(*weight.shape)
+            linear.weight = nn.Parameter(weight.detach().T.contiguous())
+            linear.bias = nn.Parameter(module.get_parameter("bias").detach())
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, linear)
 
 
 def tokenizer(name: str) -> Any:
