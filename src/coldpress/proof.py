@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from coldpress import scores
 from coldpress.artifact import save_model
 from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, sparsity, time_files
 from coldpress.errors import ColdpressError
@@ -82,12 +83,13 @@ def build(
         comparison = compare(judged["original"], judged["compressed"])
         metrics["comparison"] = {**asdict(comparison), "split": split}
         if task.metric_name != "accuracy":
-            scores = {side: found.score(task.metric) for side, found in judged.items()}
-            metrics["metric"] = {"name": task.metric_name, "split": split, **scores}
+            own = {side: found.score(task.metric) for side, found in judged.items()}
+            metrics["metric"] = {"name": task.metric_name, "split": split, **own}
         details["confusion"] = {
             "classes": list(task.classes) or [str(i) for i in range(task.num_classes)],
             **{side: found.confusion(task.num_classes).tolist() for side, found in judged.items()},
         }
+        details["scores"] = {side: scores.details(found) for side, found in judged.items()}
     details["latency_samples"] = {side: list(times[side].samples) for side in files}
     details["input"] = {
         "names": default_names(task.model, len(task.example_inputs)),
@@ -139,6 +141,7 @@ def _side(model: nn.Module, path: Path, timing: Timing, judged: Evaluation | Non
     return {
         "accuracy": judged.accuracy if judged else None,
         "accuracy_interval": list(judged.accuracy_interval) if judged else None,
+        "scores": scores.summary(judged) if judged else None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sparsity": sparsity(model),
         "macs": count_macs(model, task.example_inputs),

@@ -14,7 +14,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from coldpress import zoo
+from coldpress import scores, zoo
 from coldpress.artifact import PROGRAM, load
 from coldpress.commands.subject import build_model, read_data
 from coldpress.commands.terminal import out
@@ -73,6 +73,7 @@ def run(
         "accuracy": found.accuracy,
         "accuracy_interval": list(found.accuracy_interval),
         "loss": found.loss,
+        "scores": scores.summary(found),
         "latency_ms": latency,
     }
     if as_json:
@@ -189,6 +190,9 @@ def _table(facts: dict[str, Any]) -> Table:
     table.add_row("data", f"{facts['data']} ({facts['split']}, {facts['samples']:,} samples)")
     table.add_row("accuracy", formats.percent(facts["accuracy"], 2))
     table.add_row("95 % interval", formats.interval(facts["accuracy_interval"]))
+    for name, value in facts["scores"].items():
+        words = "area under the ROC curve" if name == "roc_auc" else f"{name.upper() if name == 'f1' else name}, mean"
+        table.add_row(words, formats.percent(value, 2))
     table.add_row("loss", formats.three(facts["loss"]))
     table.add_row("latency, median", f"{formats.milliseconds(latency['median'])} ({conditions})")
     table.add_row("latency, spread", f"{formats.milliseconds(latency['spread'])} of {latency['repeats']} runs")

@@ -190,6 +190,20 @@ def confusion(data: Json, most: int = 20) -> list[Figure]:
     ]
 
 
+def roc(data: Json) -> list[Figure]:
+    """The ROC curves of both sides, for two classes."""
+    curves = {css: [(float(x), float(y)) for x, y in (data.get(name) or {}).get("roc") or []] for css, name in BOTH}
+    curves = {css: curve for css, curve in curves.items() if len(curve) > 2}
+    if not curves:
+        return []
+    area = axes.frame([(0.0, 0.0), (1.0, 1.0)], "false positive rate", "true positive rate", zero=True)
+    marks = [area.draw(), area.line([(0.0, 0.0), (1.0, 1.0)], "reference")]
+    marks += [area.line(curve, css) for css, curve in curves.items()]
+    names = dict(BOTH)
+    key = tuple((css, names[css]) for css in curves)
+    return [Figure("ROC curve", axes.svg(marks, "true against false positive rate of both models"), key=key)]
+
+
 def _heat_map(matrix: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[str], name: str) -> Markup:
     """Rows are true classes, columns predictions; opacity goes with the square root, so that mistakes can be seen."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

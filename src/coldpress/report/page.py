@@ -124,6 +124,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "correlation": figures.correlation(details.get("correlation") or {}),
         "latency": figures.latency(details.get("latency_samples") or {}),
         "confusion": figures.confusion(confusion),
+        "roc": figures.roc(details.get("scores") or {}),
         "confusion_rows": tables.top_confusions(confusion),
         "class_count": len(confusion.get("classes") or []),
         "refused": tables.refused_groups(details.get("refused") or {}),

@@ -51,6 +51,17 @@ def comparison(metrics: Json) -> list[Row]:
         add(label, pair, formats.three, "", "the task's metric; higher is better")
     pair = before.get("accuracy_interval"), after.get("accuracy_interval")
     add("95 % interval", pair, formats.interval, _difference_interval(metrics), "of the difference: paired")
+    scores = before.get("scores") or {}, after.get("scores") or {}
+    means = "mean over classes"
+    for field, label, note in (
+        ("precision", "Precision", means),
+        ("recall", "Recall", means),
+        ("f1", "F1", means),
+        ("roc_auc", "Area under the ROC curve", ""),
+    ):
+        first, second = scores[0].get(field), scores[1].get(field)
+        change = "" if first is None or second is None else f"{formats.signed(second - first)} points"
+        add(label, (first, second), lambda v: formats.percent(v, 2), change, note)
     medians = times[0].get("median"), times[1].get("median")
     add(
         "Latency, median",
