@@ -102,6 +102,8 @@ def compress(
     time_limit: options.TimeLimit = None,
     threads: options.Threads = None,
     batch: options.Batch = None,
+    device: options.DeviceName = None,
+    memory: options.Memory = None,
     measure_seconds: options.MeasureSeconds = None,
     seed: options.GivenSeed = None,
     ignore: options.Ignore = None,
@@ -258,6 +260,17 @@ def evaluate(
     }
     given = {name: value for name, value in given.items() if value is not None}
     command.run(target, form, Recipe().changed(given), frozenset(given), split, as_json)
+
+
+@app.command()
+def devices() -> None:
+    """List the machines that latency can be modelled for, and how far the model is off on this one.
+
+    Example: [bold]coldpress devices[/bold]
+    """
+    from coldpress.commands import devices as command
+
+    command.run()
 
 
 @app.command()

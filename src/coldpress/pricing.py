@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coldpress.cost.calibration import calibrate
-from coldpress.cost.latency import LatencyTable, int8_pays, latency_cost, shapes_of
+from coldpress.cost.latency import int8_pays, latency_cost, shapes_of
 from coldpress.cost.learned import learned
 from coldpress.cost.macs import macs_cost
+from coldpress.cost.profiles import ModelledTable, Table
 from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers, time_files
 from coldpress.plan import KEEP, LayerShape, Plan, Space
@@ -45,7 +46,7 @@ class Prices:
     """
 
     space: Space
-    table: LatencyTable | None
+    table: Table | None
     extra_bytes: float
     extra_macs: float = 0.0
     slow_bits: bool = False
@@ -59,9 +60,7 @@ class Prices:
         found = {"size": size_cost(self.space, self.extra_bytes), "macs": macs_cost(self.space, self.extra_macs)}
         if self.table is not None:
             predicted = latency_cost(self.space, self.table, self.calibration, slow_bits=self.slow_bits)
-            plans = [
-                [unit.index(choices.get(unit.name, KEEP)) for unit in self.space.units] for choices, _ in self.seen
-            ]
+            plans = [_index(self.space, choices) for choices, _ in self.seen]
             found["latency"] = learned(predicted, plans, [seconds for _, seconds in self.seen])
         return found
 
@@ -69,7 +68,7 @@ class Prices:
         """Uncalibrated sum of layer times and of the changes between int8 and floats, seconds."""
         assert self.table is not None
         cost = latency_cost(self.space, self.table, slow_bits=True)
-        return cost.value([unit.index(choices.get(unit.name, KEEP)) for unit in self.space.units])
+        return cost.value(_index(self.space, choices))
 
     def learn(self, choices: Choices, seconds: float) -> None:
         """Take in a measured network."""
@@ -97,6 +96,11 @@ class Prices:
                         f"measures {seconds * 1e6:.0f} us, whole {dense * 1e6:.0f} us"
                     )
         return found
+
+
+def _index(space: Space, choices: Choices) -> list[int]:
+    """Choices as option indices."""
+    return [unit.index(choices.get(unit.name, KEEP)) for unit in space.units]
 
 
 def half_width(space: Space) -> dict[str, str]:
@@ -133,7 +137,7 @@ def measure_structures(
     space: Space,
     choices: Mapping[str, Choices],
     *,
-    table: LatencyTable | None,
+    table: Table | None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Measured]:
@@ -146,7 +150,7 @@ def measure_structures(
     Args:
         task, space: what the choices are about.
         choices: by name.
-        table: keeps the times, and is saved; None only weighs the files.
+        table: keeps the times, and is saved; None only weighs the files; a modelled one tells them.
         seed: of the order of timing.
         progress: called with (done, in all).
     """
@@ -166,6 +170,9 @@ def measure_structures(
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if table is None:
             return {name: Measured(None, size) for name, size in sizes.items()}
+        if isinstance(table, ModelledTable):
+            whole = latency_cost(space, table, slow_bits=True)
+            return {name: Measured(whole.value(_index(space, choices[name])), size) for name, size in sizes.items()}
         structures = {name: structure_of(path) for name, path in files.items()}
         new = {name: path for name, path in files.items() if structures[name] not in table.networks}
         if new:
@@ -185,9 +192,7 @@ def price(
     task: Task,
     space: Space,
     *,
-    latency: bool,
-    threads: int = 1,
-    batch: int = 1,
+    table: Table | None = None,
     slow_bits: bool = False,
     measure_seconds: float = 120.0,
     seed: int = 0,
@@ -198,8 +203,7 @@ def price(
     Args:
         task: the model.
         space: its space.
-        latency: whether times are needed; otherwise only the file is weighed.
-        threads, batch: at which the network will be served.
+        table: of layer times; None where times are not needed: then only the file is weighed.
         slow_bits: whether int8 may be taken where it is slower.
         measure_seconds: limit on the measuring of layers; what is left then is interpolated.
         seed: of the order of measurement.
@@ -208,12 +212,10 @@ def price(
     Returns:
         The prices, and the original as measured.
     """
-    table = None
-    if latency:
-        table = LatencyTable(threads=threads, batch=batch)
+    if table is not None:
         table.measure(shapes_of(space), limit_seconds=measure_seconds, progress=progress)
     whole: dict[str, Choices] = {ORIGINAL: {}}
-    if latency:
+    if table is not None:
         whole["half"] = half_width(space)
         rounded = {unit.name: "int8" for unit in space.units if unit.kind == "bits"}
         if rounded:

@@ -17,6 +17,7 @@ from torch import nn
 
 from coldpress import scores
 from coldpress.artifact import save_model
+from coldpress.cost.profiles import HOST, profile
 from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, sparsity, time_files
 from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
@@ -24,10 +25,13 @@ from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
 from coldpress.runtime.clock import Timing
 from coldpress.runtime.devices import device
+from coldpress.runtime.limits import run_within
 from coldpress.runtime.onnx import default_names, export
 from coldpress.space.layers import count_macs
 from coldpress.steps import plain
 from coldpress.task import FirstOutput, Split, Task
+
+SIDES = ("original", "compressed")
 
 
 def build(
@@ -96,8 +100,15 @@ def build(
         "shapes": plain(task.example_inputs),
         "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in task.example_inputs],
     }
-    fraction = facts["predicted"].get("latency_fraction")
-    facts["predicted"]["latency_ms"] = None if fraction is None else fraction * times["original"].median
+    predicted, fraction = facts["predicted"], facts["predicted"].get("latency_fraction")
+    if recipe.device != HOST and fraction:
+        metrics["modelled"] = _modelled(recipe.device, predicted["latency_ms"], fraction)
+        fraction = None  # of another machine
+    predicted["latency_ms"] = None if fraction is None else fraction * times["original"].median
+    if (memory := recipe.memory_bytes()) is not None:
+        sample = [tensor[:1].repeat(recipe.batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in task.example_inputs]
+        peak = run_within(files["compressed"], sample, memory, recipe.threads)
+        metrics["memory"] = {"limit": memory, "peak": peak}
     metrics |= facts
     metrics |= {
         "name": task.name,
@@ -116,6 +127,18 @@ def build(
     return metrics
 
 
+def _modelled(name: str, milliseconds: float, fraction: float) -> dict[str, Any]:
+    """What the profile of another machine says of both sides."""
+    machine = profile(name)
+    return {
+        "device": name,
+        "title": machine.title,
+        "source": machine.source,
+        "original_ms": milliseconds / fraction,
+        "compressed_ms": milliseconds,
+    }
+
+
 def _kept(recipe: Recipe, metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Every limit of the budget against what was measured; latency in seconds."""
 
@@ -123,6 +146,8 @@ def _kept(recipe: Recipe, metrics: dict[str, Any]) -> list[dict[str, Any]]:
         return {"latency": side["latency_ms"]["median"] / 1e3, "size": side["file_bytes"], "macs": side["macs"]}
 
     before, after = costs(metrics["original"]), costs(metrics["compressed"])
+    if "modelled" in metrics:
+        before["latency"], after["latency"] = (metrics["modelled"][f"{side}_ms"] / 1e3 for side in SIDES)
     limits, given = recipe.limits().resolve(before), recipe.limits().given()
     return [
         {

@@ -39,6 +39,8 @@ class Recipe:
         rounds: re-linearisations around the incumbent.
         time_limit: seconds for the solver.
         threads, batch: at which latency is measured.
+        device: "host", or the name of a profile (`coldpress.cost.profiles`) that latency is modelled by.
+        memory: bytes that the deployed file must do with in a process of its own ("512MB"); None is no limit.
         measure_seconds: how long layers may be measured; what is left then is interpolated.
         seed: of everything random.
         ignored_layers: modules that stay as they are.
@@ -71,6 +73,8 @@ class Recipe:
     time_limit: float = 10.0
     threads: int = 1
     batch: int = 1
+    device: str = "host"
+    memory: str | None = None
     measure_seconds: float = 120.0
     seed: int = 0
     ignored_layers: tuple[str, ...] = ()
@@ -111,6 +115,15 @@ class Recipe:
             if not fine:
                 raise TaskError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
         Budget.parse(self.budget)
+        self.memory_bytes()
+
+    def memory_bytes(self) -> int | None:
+        """The memory limit in bytes. Raises BudgetError when it is none."""
+        if self.memory is None:
+            return None
+        if str(self.memory).strip().endswith("%"):
+            raise TaskError(f"memory is {self.memory!r}; a share of what? Give bytes, 512MB say")
+        return int(Budget.parse([f"size={self.memory}"]).resolve({"size": 1.0})["size"])
 
     def limits(self) -> Budget:
         """The budget as an object."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from coldpress.cost.latency import LatencyTable
+from coldpress.cost.profiles import table_for
 from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
 from coldpress.energy.curvature import Sensitivities, divergence
 from coldpress.network import evaluating, first_tensor
@@ -57,9 +57,7 @@ def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Prog
         prices, original = price(
             task,
             space,
-            latency=latency,
-            threads=recipe.threads,
-            batch=recipe.batch,
+            table=table_for(recipe.device, recipe.threads, recipe.batch) if latency else None,
             slow_bits=slow,
             measure_seconds=recipe.measure_seconds,
             seed=recipe.seed,
@@ -73,7 +71,7 @@ def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Prog
         }
 
     data = work.json("prices", compute)
-    table = LatencyTable(threads=recipe.threads, batch=recipe.batch) if latency else None
+    table = table_for(recipe.device, recipe.threads, recipe.batch) if latency else None
     points = [(dict(c), float(p), float(s)) for c, p, s in data["points"]]
     calibration = (float(data["calibration"][0]), float(data["calibration"][1]))
     original = Measured(**data["original"])

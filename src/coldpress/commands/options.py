@@ -67,6 +67,11 @@ Rounds = Annotated[int | None, typer.Option(help=_says("rounds", "re-linearisati
 TimeLimit = Annotated[float | None, typer.Option(help=_says("time_limit", "seconds for the solver"))]
 Threads = Annotated[int | None, typer.Option(help=_says("threads", "at which latency is measured"))]
 Batch = Annotated[int | None, typer.Option(help=_says("batch", "samples a run at which latency is measured"))]
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--device", help=_says("device", "host (measured) or a profile, see coldpress devices")),
+]
+Memory = Annotated[str | None, typer.Option(help="512MB say: the result must run in a process with so much data")]
 MeasureSeconds = Annotated[float | None, typer.Option(help=_says("measure_seconds", "how long layers may be measured"))]
 GivenSeed = Annotated[int | None, typer.Option(help=_says("seed", "of everything random"))]
 RecipeFile = Annotated[Path | None, typer.Option(help="YAML file of these settings; flags override it")]

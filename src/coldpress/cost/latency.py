@@ -11,7 +11,7 @@ import numpy as np
 
 from coldpress.cost.factors import layer_cost, merged, rank_pays
 from coldpress.cost.grid import plain
-from coldpress.cost.table import LatencyTable
+from coldpress.cost.table import LatencyTable, Seconds
 from coldpress.plan import LayerShape, Site, Space
 from coldpress.problem import Cost, Factor
 
@@ -32,7 +32,7 @@ def shapes_of(space: Space) -> set[LayerShape]:
 
 def latency_cost(
     space: Space,
-    table: LatencyTable,
+    table: Seconds,
     calibration: tuple[float, float] = (1.0, 0.0),
     *,
     slow_bits: bool = False,
@@ -64,14 +64,14 @@ def latency_cost(
     return Cost("latency", merged((*layers.factors, *_switches(space, table, scale))), layers.constant)
 
 
-def int8_pays(table: LatencyTable, shape: LayerShape) -> bool:
+def int8_pays(table: Seconds, shape: LayerShape) -> bool:
     """Whether a layer is faster in int8 than in fp32 among int8 layers, where fp32 would cost conversions around it."""
     around = shape.in_channels * prod(shape.input_size), shape.out_channels * prod(shape.output_size)
     whole = table.seconds(replace(shape, bits=32)) + sum(table.switch(elements) for elements in around)
     return table.seconds(replace(shape, bits=8)) < whole
 
 
-def _switches(space: Space, table: LatencyTable, scale: float) -> Iterable[Factor]:
+def _switches(space: Space, table: Seconds, scale: float) -> Iterable[Factor]:
     """What it costs where an int8 layer meets a float one, at full width.
 
     Where the space does not say which layers meet, those do that follow each other.

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -30,6 +31,13 @@ REPEATS = 16
 SWITCHES = ((16, (4, 4)), (64, (8, 8)), (64, (16, 16)), (64, (32, 32)))
 
 Progress = Callable[[int, int], None]
+
+
+class Seconds(Protocol):
+    """What tells layer times."""
+
+    def seconds(self, shape: LayerShape) -> float: ...
+    def switch(self, elements: int) -> float: ...
 
 
 class LatencyTable:
@@ -71,6 +79,10 @@ class LatencyTable:
             parts = [part for part in shape.factors() if part.kind != "embedding"]
             found = self._known[shape] = sum(self._part(part) for part in parts)
         return found
+
+    def measured(self) -> list[tuple[LayerShape, float]]:
+        """The layers that were measured, with their seconds."""
+        return [(shape_of(text), seconds) for text, seconds in self._seconds.items()]
 
     def switch(self, elements: int) -> float:
         """Seconds to go from floats to int8 or back at a tensor of ``elements``; 0.0 before int8 was measured."""

@@ -72,6 +72,12 @@ def comparison(metrics: Json) -> list[Row]:
     )
     pair = times[0].get("spread"), times[1].get("spread")
     add("Latency, spread", pair, formats.milliseconds, "", "width of the middle half of the runs")
+    modelled = metrics.get("modelled") or {}
+    if modelled:
+        pair = modelled["original_ms"], modelled["compressed_ms"]
+        note = f"not measured: a roofline of {modelled['source']}"
+        label = f"Latency on {modelled['title']}, modelled"
+        add(label, pair, formats.milliseconds, formats.ratio(*pair, "faster", "slower"), note)
     for field, label, show in (
         ("file_bytes", "ONNX file", formats.size),
         ("parameters", "Parameters", formats.count),

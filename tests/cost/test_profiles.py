@@ -1,0 +1,118 @@
+"""Machines that are not at hand: a roofline that behaves as one, and runs that are planned by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import coldpress as cp
+from coldpress.cli import app
+from coldpress.commands.devices import model_error
+from coldpress.cost.profiles import PROFILES, ModelledTable, host_as_unknown, profile, table_for
+from coldpress.cost.table import LatencyTable
+from coldpress.errors import ExportError, TaskError
+from coldpress.plan import LayerShape
+from coldpress.runtime import export
+from coldpress.runtime.limits import run_within
+
+CONV = LayerShape("conv", 64, 64, (3, 3), padding=(1, 1), input_size=(32, 32))
+LINEAR = LayerShape("linear", 4096, 4096)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_roofline_knows_compute_memory_and_launches(name: str) -> None:
+    machine = PROFILES[name]
+    table = ModelledTable(machine)
+    assert table.seconds(CONV) >= CONV.macs / (machine.fp32 * machine.ghz * 1e9)
+    assert table.seconds(LINEAR) >= LINEAR.bytes / (machine.far * 1e9)
+    tiny = LayerShape("linear", 4, 4)
+    assert table.seconds(tiny) == pytest.approx(machine.launch * 1e-6, rel=0.1)
+    assert table.seconds(replace(CONV, bits=8)) < table.seconds(CONV)
+    assert table.seconds(replace(CONV, out_channels=32)) < table.seconds(CONV)
+    assert ModelledTable(machine, batch=8).seconds(CONV) > 4 * table.seconds(CONV)
+    more = ModelledTable(machine, threads=4).seconds(CONV)
+    assert more < 0.5 * table.seconds(CONV) if machine.cores >= 4 else more == table.seconds(CONV)
+    assert table.seconds(replace(CONV, method="svd", rank=(8,))) == pytest.approx(
+        sum(table.seconds(part) for part in replace(CONV, method="svd", rank=(8,)).factors())
+    )
+
+
+def test_names() -> None:
+    assert isinstance(table_for("rpi5", 1, 1), ModelledTable)
+    assert isinstance(table_for("host", 1, 1), LatencyTable)
+    with pytest.raises(TaskError, match=r"no device is called 'rpi55'.*did you mean rpi5"):
+        profile("rpi55")
+
+
+def test_the_error_on_this_machine_is_that_of_its_measured_layers(tmp_path: Path) -> None:
+    table = LatencyTable(tmp_path)
+    modelled = ModelledTable(host_as_unknown())
+    assert model_error(table, modelled) is None
+    table.measure([replace(CONV, out_channels=width) for width in (16, 32, 64)])
+    error = model_error(table, modelled)
+    assert error is not None
+    assert error.layers == 3
+    ratios = [modelled.seconds(shape) / seconds for shape, seconds in table.measured()]
+    assert error.median == pytest.approx(np.median(ratios))
+
+
+def test_profiles_are_listed_with_their_sources() -> None:
+    found = CliRunner().invoke(app, ["devices"])
+    assert found.exit_code == 0
+    assert all(name in found.output for name in PROFILES)
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4)),
+    ).eval()
+
+
+def test_a_plan_for_another_machine_keeps_its_budget_there_and_says_that_it_is_modelled(
+    net: nn.Module, tmp_path: Path
+) -> None:
+    x = torch.randn(96, 3, 16, 16)
+    with torch.no_grad():
+        labels = (net(x) - net(x).mean(0)).argmax(1)
+    batches = [(x[i : i + 32], labels[i : i + 32]) for i in range(0, 96, 32)]
+    task = cp.Task(net, x[:1], train=batches[:2], test=batches[2:])
+    result = cp.compress(
+        task,
+        cp.Budget(latency="50%"),
+        device="rpi4",
+        memory="2GB",
+        epochs=0,
+        calibration=16,
+        refit_images=32,
+        random_plans=3,
+        refit_plans=0,
+        rounds=0,
+        out=tmp_path / "run",
+    )
+    modelled = result.metrics["modelled"]
+    assert modelled["device"] == "rpi4"
+    assert modelled["compressed_ms"] <= 0.5 * modelled["original_ms"]
+    assert result.metrics["budget"][0]["kept"]
+    assert result.metrics["budget"][0]["reached"] == pytest.approx(modelled["compressed_ms"] / 1e3)
+    assert result.metrics["predicted"]["latency_ms"] is None
+    assert 0 < result.metrics["memory"]["peak"] < 2e9
+    assert "Raspberry Pi 4 (Cortex-A72), modelled" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_memory_is_limited_for_real(tmp_path: Path) -> None:
+    wide = nn.Sequential(nn.Linear(2000, 8000), nn.ReLU(), nn.Linear(8000, 10))
+    path = export(wide, (torch.randn(2, 2000),), tmp_path / "wide.onnx")
+    inputs = [np.zeros((1, 2000), np.float32)]
+    assert run_within(path, inputs, 1_000_000_000) > 64_000_000
+    with pytest.raises(ExportError, match=r"does not run within 90 MB .* give more --memory"):
+        run_within(path, inputs, 90_000_000)
+    assert not list(tmp_path.glob("*.npz"))
