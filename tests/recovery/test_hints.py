@@ -87,3 +87,27 @@ def test_a_negative_weight_is_refused() -> None:
     model = network()
     with pytest.raises(TaskError, match="hint_weight"):
         distil(copy.deepcopy(model), model, task_of(model), Settings(epochs=1), hints={}, hint_weight=-1.0)
+
+
+def test_what_reads_heads_gated_neurons_or_a_table_reads_no_stream() -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
+    from coldpress.zoo.huggingface import SequenceClassifier
+
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=3000,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=0,
+    )
+    model = SequenceClassifier(transformers.LlamaForSequenceClassification(config)).eval()
+    ids = torch.randint(5, 3000, (2, 6))
+    task = Task(model, (ids, torch.ones_like(ids)))
+    space = find_space(task)
+    assert any(site.shape.kind == "embedding" for site in space.sites)
+    layers = "model.model.layers.0"
+    found = {name for name in stream_inputs(space, Plan({})) if name.startswith((layers, "model.model.embed"))}
+    assert found == {f"{layers}.self_attn.{n}_proj" for n in "qkv"} | {f"{layers}.mlp.{n}_proj" for n in ("gate", "up")}

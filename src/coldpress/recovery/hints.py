@@ -18,7 +18,8 @@ from coldpress.plan import Plan, Space
 def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
     """Layers that read a residual stream, with the channels of their original input that remain, ``(kept,)``.
 
-    Layers of dropped blocks, and those that read channels of one producer only, are not among them.
+    Layers of dropped blocks, and those that read channels of one producer, or alone read those of several (heads, gated
+    neurons), are not among them.
     """
     options = space.options(plan.choices)
     dropped = tuple(unit.target + "." for unit, option in zip(space.units, options.values()) if option.drop)
@@ -28,13 +29,14 @@ def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
     for name, group in space.groups.items():
         kept = set(plan.kept.get(name, range(group.channels)))
         for member in group.of_role("in"):
-            if len(group.of_role("out")) < 2:
+            if len(group.of_role("out")) < 2 or len(group.of_role("in")) < 2:
                 inner.add(member.module)
             lost.setdefault(member.module, []).extend(
                 int(i) for channel, rows in enumerate(member.index) if channel not in kept for i in rows
             )
     for site in space.sites:
-        if site.name in inner or site.name.startswith(dropped) or site.shape.groups > 1:
+        looked_up = site.shape.kind == "embedding"
+        if site.name in inner or site.name.startswith(dropped) or site.shape.groups > 1 or looked_up:
             continue
         gone = set(lost.get(site.name, ()))
         found[site.name] = torch.tensor([i for i in range(site.shape.in_channels) if i not in gone])
