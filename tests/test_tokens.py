@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from coldpress.commands.subject import timing_example
 from coldpress.data import read_batches
 from coldpress.errors import TaskError
 from coldpress.splits import check_disjoint, split
@@ -49,3 +50,14 @@ def test_splits_keep_every_sample_once_and_know_equal_texts() -> None:
 def test_texts_and_labels_must_be_as_many() -> None:
     with pytest.raises(TaskError, match="1 texts, 2 labels"):
         TokenData((torch.arange(3),), torch.tensor([0, 1]))
+
+
+def test_an_example_may_be_given_any_length() -> None:
+    data = TokenData((torch.tensor([7, 8, 9]), torch.tensor([5])), torch.tensor([0, 1]))
+    ids, mask = data.example(tokens=8)
+    assert ids.tolist() == [[7, 8, 9, 7, 8, 9, 7, 8]]
+    assert mask.tolist() == [[1] * 8]
+    assert data.example(tokens=2)[0].tolist() == [[7, 8]]
+    assert timing_example(data, 5)[0].shape == (1, 5)
+    with pytest.raises(TaskError, match="holds no texts"):
+        timing_example([(torch.zeros(2, 3), torch.zeros(2))], 5)

@@ -102,6 +102,7 @@ def compress(
     time_limit: options.TimeLimit = None,
     threads: options.Threads = None,
     batch: options.Batch = None,
+    tokens: options.Tokens = None,
     device: options.DeviceName = None,
     memory: options.Memory = None,
     measure_seconds: options.MeasureSeconds = None,

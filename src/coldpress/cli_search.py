@@ -51,6 +51,8 @@ def search(
     measure_seconds: options.MeasureSeconds = None,
     threads: options.Threads = None,
     batch: options.Batch = None,
+    tokens: options.Tokens = None,
+    device: options.DeviceName = None,
     seed: options.GivenSeed = None,
     ignore: options.Ignore = None,
     out: options.Out = None,
@@ -72,7 +74,8 @@ def search(
 
     flags |= {"budget": budget or None, "units": _names(units), "ignored_layers": ignore or None}
     names = {"model", "weights", "data", "data_dir", "num_classes", "budget", "units", "epochs", "lr", "optimizer"}
-    names |= {"batch_size", "refit_images", "measure_seconds", "threads", "batch", "seed", "ignored_layers"}
+    names |= {"batch_size", "refit_images", "measure_seconds", "threads", "batch", "tokens", "device", "seed"}
+    names |= {"ignored_layers"}
     recipe = Recipe().changed({name: flags[name] for name in names if flags[name] is not None})
     try:
         numbers = [float(part) for part in fitness.split(",")]

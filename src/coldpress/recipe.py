@@ -39,6 +39,7 @@ class Recipe:
         rounds: re-linearisations around the incumbent.
         time_limit: seconds for the solver.
         threads, batch: at which latency is measured.
+        tokens: length of the texts at which it is; None: as long as 95 % of the texts that there are.
         device: "host", or the name of a profile (`coldpress.cost.profiles`) that latency is modelled by.
         memory: bytes that the deployed file must do with in a process of its own ("512MB"); None is no limit.
         measure_seconds: how long layers may be measured; what is left then is interpolated.
@@ -73,6 +74,7 @@ class Recipe:
     time_limit: float = 10.0
     threads: int = 1
     batch: int = 1
+    tokens: int | None = None
     device: str = "host"
     memory: str | None = None
     measure_seconds: float = 120.0
@@ -109,6 +111,7 @@ class Recipe:
             "measure_seconds": (self.measure_seconds > 0, "above 0 seconds"),
             "threads": (self.threads >= 1, "1 or more"),
             "batch": (self.batch >= 1, "1 or more"),
+            "tokens": (self.tokens is None or self.tokens >= 1, "1 or more"),
             "rounds": (self.rounds >= 0, "0 or more"),
         }
         for name, (fine, what) in allowed.items():

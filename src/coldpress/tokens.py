@@ -58,11 +58,17 @@ class TokenData(MemoryData):
     def keys(self) -> list[Hashable]:
         return [tuple(row.tolist()) for row in self.ids]
 
-    def example(self, share: float = 0.95) -> tuple[Tensor, ...]:
-        """Inputs of one sample, at least as long as ``share`` of all: what a runtime is timed on."""
+    def example(self, share: float = 0.95, tokens: int | None = None) -> tuple[Tensor, ...]:
+        """Inputs of one sample, at least as long as ``share`` of all: what a runtime is timed on.
+
+        With ``tokens`` its tokens are repeated, or cut off, to that many.
+        """
         lengths = torch.tensor([len(row) for row in self.ids])
         index = int(lengths.argsort()[min(int(share * len(lengths)), len(lengths) - 1)])
-        return tuple(part[None].long() for part in self[index][:-1])
+        parts = [part[None].long() for part in self[index][:-1]]
+        if tokens is not None:
+            parts = [part.repeat(1, -(-tokens // part.shape[1]))[:, :tokens].contiguous() for part in parts]
+        return tuple(parts)
 
     def batches(
         self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None, augment: bool = False

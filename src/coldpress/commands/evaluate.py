@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from coldpress import scores, zoo
 from coldpress.artifact import PROGRAM, load
-from coldpress.commands.subject import build_model, read_data
+from coldpress.commands.subject import build_model, read_data, timing_example
 from coldpress.commands.terminal import out
-from coldpress.data import example_of, first_tensor, read_batches
+from coldpress.data import first_tensor, read_batches
 from coldpress.deploy import time_files
 from coldpress.errors import ArtifactError, TaskError
 from coldpress.evaluate import Evaluation, Predict, evaluate, predictor
@@ -62,7 +62,7 @@ def run(
     splits = read_data(recipe)
     part = _part(splits, split, given)
     subject = _subject(target, form, recipe, splits)
-    example = example_of(part[1])
+    example = timing_example(part[1], recipe.tokens)
     found = _evaluate(subject, part[1], part[0], example)
     latency = _latency(subject, example, recipe)
     facts = {

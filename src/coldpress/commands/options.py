@@ -67,6 +67,7 @@ Rounds = Annotated[int | None, typer.Option(help=_says("rounds", "re-linearisati
 TimeLimit = Annotated[float | None, typer.Option(help=_says("time_limit", "seconds for the solver"))]
 Threads = Annotated[int | None, typer.Option(help=_says("threads", "at which latency is measured"))]
 Batch = Annotated[int | None, typer.Option(help=_says("batch", "samples a run at which latency is measured"))]
+Tokens = Annotated[int | None, typer.Option(help=_says("tokens", "length of texts at which latency is measured"))]
 DeviceName = Annotated[
     str | None,
     typer.Option("--device", help=_says("device", "host (measured) or a profile, see coldpress devices")),

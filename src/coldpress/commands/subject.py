@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from coldpress import zoo
-from coldpress.data import MemoryData
+from coldpress.data import MemoryData, example_of
 from coldpress.errors import TaskError
 from coldpress.recipe import Recipe
 from coldpress.task import Task
+from coldpress.tokens import TokenData
 from coldpress.zoo.huggingface import PREFIX as HUGGING_FACE
 
 LIBRARIES = ("torchvision", "timm")
@@ -23,14 +25,24 @@ def read_task(recipe: Recipe) -> Task:
     """The task that a recipe names. Raises TaskError or CheckpointError when it cannot be used."""
     splits = read_data(recipe)
     model = build_model(recipe.model, recipe.weights, recipe.num_classes, splits)
+    data = next(part for part in (splits.train, splits.validation, splits.test) if part is not None)
     return Task(
         model,
-        None,
+        timing_example(data, recipe.tokens),
         **splits.arguments(),
         ignored_layers=recipe.ignored_layers,
         seed=recipe.seed,
         name=recipe.model,
     )
+
+
+def timing_example(data: Any, tokens: int | None) -> tuple[Tensor, ...]:
+    """Inputs of one sample, ``(1, ...)`` each, of so many tokens. Raises TaskError where there are none to count."""
+    if tokens is None:
+        return example_of(data)
+    if not isinstance(data, TokenData):
+        raise TaskError(f"tokens is {tokens}, but the data holds no texts: leave --tokens out")
+    return data.example(tokens=tokens)
 
 
 def read_data(recipe: Recipe) -> zoo.Splits:

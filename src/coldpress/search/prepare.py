@@ -17,6 +17,8 @@ from coldpress.workspace import Workspace
 
 Data = tuple[list[Tensor], Tensor]
 DEPENDED = (
+    "tokens",
+    "device",
     "model",
     "data",
     "budget",
