@@ -264,6 +264,33 @@ def evaluate(
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="edge-pruning")],
+    model: options.Model = "hf:distilbert-base-uncased-finetuned-sst-2-english",
+    weights: options.Weights = None,
+    data: options.Data = "hf:glue/sst2",
+    data_dir: options.DataDir = None,
+    scale: Annotated[str, typer.Option(help="tiny, short or paper: how many evaluations, seeds and epochs")] = "short",
+    seed: options.Seed = 0,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Carry out a published system on a model and data, as it was published and corrected, side by side.
+
+    Example: [bold]coldpress reproduce edge-pruning --model hf:FOLDER --data TEXTS --scale short --out results[/bold]
+    """
+    from coldpress.commands import reproduce as command
+    from coldpress.errors import TaskError
+
+    if name != "edge-pruning":
+        raise TaskError(f"no system is called {name!r}; there is: edge-pruning")
+    if out is None:
+        raise TaskError("no place for the results: give --out FOLDER")
+    recipe = Recipe(model=model, weights=weights, data=data, data_dir=data_dir, seed=seed)
+    command.edge_pruning(recipe, scale, out, overwrite, {})
+
+
+@app.command()
 def devices() -> None:
     """List the machines that latency can be modelled for, and how far the model is off on this one.
 

@@ -1,0 +1,1 @@
+"""Published systems, as they were published and corrected, side by side."""
