@@ -20,17 +20,14 @@ from coldpress.evaluate import compare
 from coldpress.plan import Plan
 from coldpress.recovery import distil, stream_inputs
 from coldpress.steps import training_settings
-from record import Record, arguments, training_flags, training_recipe
+from record import Record, arguments, task_of, training_flags, training_recipe
 
 KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
 
 
 def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: the compressed network, and the control."""
-    model = cp.zoo.model(args.model, weights=args.weights)
-    data = cp.zoo.data(args.data, args.data_dir)
-    splits = data.whole() if args.no_hold_out else data
-    task = cp.Task(model, **splits.arguments(), seed=seed, name=args.model, hold_out=not args.no_hold_out)
+    task = task_of(args, seed)
     budget = cp.Budget.parse(args.budget)
     start = time.perf_counter()
     training = training_recipe(args)
@@ -80,7 +77,6 @@ def main() -> None:
     parser.add_argument("--budget", action="append", required=True)
     training_flags(parser, epochs=5)
     parser.add_argument("--hint-weight", type=float)
-    parser.add_argument("--no-hold-out", action="store_true", help="train on all of the train data, keep no validation")
     parser.add_argument("--no-control", action="store_true")
     parser.add_argument("--runs", default="runs", help="folder for the artifacts")
     args = parser.parse_args()

@@ -8,10 +8,12 @@ distillation for all, and a control is the original trained on for the same epoc
 
 from __future__ import annotations
 
+import argparse
 import copy
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from coldpress.recovery import distil, recalibrate
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
 from coldpress.steps import training_settings
-from record import Record, arguments, spread, training_flags, training_recipe
+from record import Record, arguments, spread, task_of, training_flags, training_recipe
 
 CONTROL = "control: the original trained on"
 
@@ -77,15 +79,17 @@ def by_torch_pruning(task: cp.Task, fraction: float, importance: Callable[[], An
     return best
 
 
-def methods(fraction: float, units: tuple[str, ...]) -> dict[str, Callable[[cp.Task, int], nn.Module]]:
+def methods(args: argparse.Namespace) -> dict[str, Callable[[cp.Task, int], nn.Module]]:
     """How each method makes its network, by name."""
+    fraction, units = args.macs, tuple(args.units.split(","))
 
     def own(names: tuple[str, ...]) -> Callable[[cp.Task, int], nn.Module]:
         def make(task: cp.Task, seed: int) -> nn.Module:
-            result = cp.compress(
-                task, cp.Budget(macs=f"{100 * fraction}%"), units=names, epochs=0, seed=seed, refit_plans=0
-            )
-            return result.model
+            folder = Path(args.runs) / f"{args.model}-{fraction:g}-{'-'.join(names)}-{seed}"
+            if folder.exists():
+                return cp.load(folder, lambda: cp.zoo.model(args.model))
+            budget = cp.Budget(macs=f"{100 * fraction:g}%")
+            return cp.compress(task, budget, units=names, epochs=0, seed=seed, refit_plans=0, out=folder).model
 
         return make
 
@@ -112,13 +116,13 @@ def main() -> None:
     parser.add_argument("--macs", type=float, default=0.5, help="share of the original's MACs to keep")
     parser.set_defaults(units="width,rank,depth")
     training_flags(parser, epochs=0)
+    parser.add_argument("--runs", default="runs", help="folder for coldpress' networks: those that are there are taken")
     parser.add_argument("--only", nargs="*", help="names of methods; all by default")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     record = Record(args, "method", "seed")
     for seed in args.seeds:
-        model = cp.zoo.model(args.model, weights=args.weights)
-        task = cp.Task(model, **cp.zoo.data(args.data, args.data_dir).arguments(), seed=seed, name=args.model)
+        task = task_of(args, seed)
         recipe = cp.Recipe(seed=seed, **training_recipe(args))
 
         def trained(student: nn.Module, task: cp.Task = task, recipe: cp.Recipe = recipe) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def main() -> None:
             record.add(method="original", seed=seed, macs=1.0, before=judge(task, task.model))
         if args.epochs and not record.has(method=CONTROL, seed=seed):
             record.add(method=CONTROL, seed=seed, macs=1.0, **trained(copy.deepcopy(task.model)))
-        for name, make in methods(args.macs, tuple(args.units.split(","))).items():
+        for name, make in methods(args).items():
             if (args.only and name not in args.only) or record.has(method=name, seed=seed):
                 continue
             start = time.perf_counter()

@@ -14,13 +14,12 @@ from typing import Any
 
 import coldpress as cp
 from coldpress.solvers import relative_gap
-from record import Record, arguments, spread
+from record import Record, arguments, spread, task_of
 
 
 def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: a preview, and both solvers on the problem that it ended with."""
-    model = cp.zoo.model(args.model, weights=args.weights)
-    task = cp.Task(model, **cp.zoo.data(args.data, args.data_dir).arguments(), seed=seed, name=args.model)
+    task = task_of(args, seed)
     start = time.perf_counter()
     found = cp.predict(task, cp.Budget.parse(args.budget), units=tuple(args.units.split(",")), seed=seed)
     seconds = time.perf_counter() - start

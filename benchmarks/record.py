@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+import coldpress as cp
 from coldpress.memory import keep_freed_memory
 from coldpress.proof import versions
 from coldpress.runtime.devices import device
@@ -39,12 +40,22 @@ def training_flags(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--optimizer")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--temperature", type=float)
+    parser.add_argument("--no-hold-out", action="store_true", help="train on all of the train data, keep no validation")
 
 
 def training_recipe(args: argparse.Namespace) -> dict[str, Any]:
     """The flags of `training_flags` that were given, and of hints where the script has them."""
     names = ("epochs", "lr", "optimizer", "batch_size", "temperature", "hint_weight")
     return {name: value for name in names if (value := getattr(args, name, None)) is not None}
+
+
+def task_of(args: argparse.Namespace, seed: int) -> cp.Task:
+    """The task that the flags name."""
+    model = cp.zoo.model(args.model, weights=args.weights)
+    data = cp.zoo.data(args.data, args.data_dir)
+    whole = getattr(args, "no_hold_out", False)
+    splits = data.whole() if whole else data
+    return cp.Task(model, **splits.arguments(), seed=seed, name=args.model, hold_out=not whole)
 
 
 FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control")
