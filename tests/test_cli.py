@@ -68,7 +68,18 @@ def run(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Resu
 def test_help_needs_no_torch_and_every_command_shows_an_example() -> None:
     check = "import sys, coldpress.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
-    for command in ("demo", "inspect", "train", "compress", "search", "worker", "evaluate", "devices", "reproduce", "report"):
+    for command in (
+        "demo",
+        "inspect",
+        "train",
+        "compress",
+        "search",
+        "worker",
+        "evaluate",
+        "devices",
+        "reproduce",
+        "report",
+    ):
         result = coldpress(command, "--help")
         assert result.exit_code == 0
         assert f"Example: coldpress {command}" in words(result)

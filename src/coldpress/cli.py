@@ -28,10 +28,6 @@ app = typer.Typer(
 )
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _numbers(text: str | None) -> tuple[int, ...] | None:
     from coldpress.errors import TaskError
 
@@ -126,7 +122,7 @@ def compress(
     from coldpress.commands import compress as command
 
     flags |= {"choices": None if plan is None else command.read_choices(plan)}
-    flags |= {"budget": budget or None, "units": _names(units), "ignored_layers": ignore or None}
+    flags |= {"budget": budget or None, "units": options.names(units), "ignored_layers": ignore or None}
     settings = {field.name for field in fields(Recipe)}
     asked = Recipe.read(recipe) if recipe is not None else Recipe()
     asked = asked.changed({name: value for name, value in flags.items() if name in settings and value is not None})
@@ -162,7 +158,7 @@ def inspect(
         data=data,
         data_dir=data_dir,
         num_classes=num_classes,
-        units=_names(units) or (),
+        units=options.names(units) or (),
         threads=threads or Recipe.threads,
         batch=batch or Recipe.batch,
         ignored_layers=tuple(ignore or ()),

@@ -67,12 +67,11 @@ def search(
     --budget macs=50% --objectives kl --n-trials 200 --storage journal.log --out run[/bold]
     """
     flags: dict[str, Any] = dict(locals())
-    from coldpress.cli import _names
     from coldpress.commands import search as command
     from coldpress.errors import SearchError
     from coldpress.search.objective import SearchSettings
 
-    flags |= {"budget": budget or None, "units": _names(units), "ignored_layers": ignore or None}
+    flags |= {"budget": budget or None, "units": options.names(units), "ignored_layers": ignore or None}
     names = {"model", "weights", "data", "data_dir", "num_classes", "budget", "units", "epochs", "lr", "optimizer"}
     names |= {"batch_size", "refit_images", "measure_seconds", "threads", "batch", "tokens", "device", "seed"}
     names |= {"ignored_layers"}
@@ -85,7 +84,7 @@ def search(
         raise SearchError(f"--fitness is {fitness!r}; write five numbers, 0.7,0.2,0.1,200,300 say")
     settings = SearchSettings(
         sampler=sampler,
-        objectives=_names(objectives) or (),
+        objectives=options.names(objectives) or (),
         weights=(numbers[0], numbers[1], numbers[2]),
         norms=(numbers[3], numbers[4]),
         images=images,

@@ -30,6 +30,7 @@ from coldpress.runtime.onnx import default_names, export
 from coldpress.space.layers import count_macs
 from coldpress.steps import plain
 from coldpress.task import FirstOutput, Split, Task
+from coldpress.zoo.pretrained import save_pretrained
 
 SIDES = ("original", "compressed")
 
@@ -62,6 +63,7 @@ def build(
     save_model(student, folder, task.example_inputs)
     if task.tokenizer is not None:
         task.tokenizer.save_pretrained(folder / "tokenizer")
+    save_pretrained(student, folder / "pretrained", task.example_inputs)
     original = folder / "original.onnx"
     export(task.model, task.example_inputs, original)
     inputs, _ = task.calibration(CALIBRATION_IMAGES)

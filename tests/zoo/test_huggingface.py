@@ -10,8 +10,12 @@ import torch
 
 import coldpress as cp
 from coldpress.errors import TaskError
+from coldpress.plan import Plan
 from coldpress.runtime import run, session
+from coldpress.space import find_space
+from coldpress.surgery.apply import apply_plan
 from coldpress.tokens import TokenData
+from coldpress.zoo.pretrained import save_pretrained
 
 transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
 
@@ -116,3 +120,24 @@ def test_heads_and_neurons_go_and_the_file_takes_texts_of_any_length(
         with torch.no_grad():
             wanted = again(ids, mask).numpy()
         assert np.allclose(run(file, [ids.numpy(), mask.numpy()])[0], wanted, atol=1e-4)
+
+
+def test_where_all_layers_are_alike_the_network_has_a_form_in_transformers(folder: Path, tmp_path: Path) -> None:
+    model = cp.zoo.model(f"hf:{folder}")
+    ids = torch.randint(5, len(WORDS), (3, 6))
+    inputs = (ids, torch.ones_like(ids))
+    task = cp.Task(model, inputs)
+    space = find_space(task, ["depth", "width"])
+    neurons = [unit for unit in space.units if unit.name.endswith("intermediate.dense:width")]
+    alike = {unit.name: unit.options[2].label for unit in neurons}
+    drop = {next(unit.name for unit in space.units if unit.kind == "depth"): "drop"}
+    for choices, written in ((alike, True), (drop, True), (dict(list(alike.items())[:1]), False)):
+        kept = {name: tuple(range(space.unit(name).options[2].channels or 0)) for name in choices if "width" in name}
+        small, _ = apply_plan(model, space, Plan(choices, kept))
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        assert save_pretrained(small, place, inputs) == written
+        if written:
+            again = transformers.AutoModelForSequenceClassification.from_pretrained(place).eval()
+            with torch.no_grad():
+                logits = again(input_ids=inputs[0], attention_mask=inputs[1]).logits
+                assert torch.allclose(logits, small(*inputs), atol=1e-5)

@@ -10,6 +10,11 @@ import typer
 from coldpress.recipe import ENERGIES, KINDS, Recipe
 
 
+def names(text: str | None) -> tuple[str, ...] | None:
+    """The parts of a text with commas."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _says(field: str, words: str) -> str:
     """Help with the recipe's default."""
     return f"{words} [dim]\\[default: {getattr(Recipe, field)}][/dim]"
@@ -18,7 +23,7 @@ def _says(field: str, words: str) -> str:
 Model = Annotated[
     str | None,
     typer.Option(
-        help="cifar_resnet20/32/44/56, cifar_resnet18, fashion_cnn, torchvision:NAME, timm:NAME, "
+        help="cifar_resnet20/32/44/56, cifar_resnet18, fashion_cnn, torchvision:NAME, timm:NAME, hf:FOLDER, "
         "package.module:factory or file.py:factory"
     ),
 ]
@@ -26,7 +31,11 @@ Weights = Annotated[
     str | None, typer.Option(help=".th, .pt, .pth or .safetensors file; 'pretrained' or 'random' where meant")
 ]
 Data = Annotated[
-    str | None, typer.Option(help="fashion-mini (bundled), fashion-mnist, cifar10, cifar10-jpeg, folder:PATH")
+    str | None,
+    typer.Option(
+        help="fashion-mini (bundled), fashion-mnist, cifar10, cifar10-jpeg, folder:PATH, texts: "
+        "a file or a folder, hf:NAME"
+    ),
 ]
 DataDir = Annotated[str | None, typer.Option(help="where the data's files are; else the environment's COLDPRESS_DATA")]
 Classes = Annotated[int | None, typer.Option(help="outputs of the model; the data's classes by default")]
