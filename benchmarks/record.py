@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import coldpress as cp
+from coldpress.commands.subject import build_model, read_data, read_task, timing_example
 from coldpress.memory import keep_freed_memory
 from coldpress.proof import versions
 from coldpress.runtime.devices import device
@@ -24,10 +25,11 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     """What every benchmark that compresses a network takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--weights", required=True)
+    parser.add_argument("--weights", help="not for hf:FOLDER, which brings its own")
     parser.add_argument("--data", default="cifar10-jpeg")
     parser.add_argument("--data-dir")
     parser.add_argument("--units", default="width,rank,bits,depth")
+    parser.add_argument("--tokens", type=int, help="length of texts at which latency is measured")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", required=True)
     return parser
@@ -51,11 +53,20 @@ def training_recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 def task_of(args: argparse.Namespace, seed: int) -> cp.Task:
     """The task that the flags name."""
-    model = cp.zoo.model(args.model, weights=args.weights)
-    data = cp.zoo.data(args.data, args.data_dir)
-    whole = getattr(args, "no_hold_out", False)
-    splits = data.whole() if whole else data
-    return cp.Task(model, **splits.arguments(), seed=seed, name=args.model, hold_out=not whole)
+    names = ("model", "weights", "data", "data_dir", "tokens")
+    recipe = cp.Recipe(seed=seed, **{name: getattr(args, name, None) for name in names})
+    if not getattr(args, "no_hold_out", False):
+        return read_task(recipe)
+    splits = read_data(recipe).whole()
+    model = build_model(recipe.model, recipe.weights, None, splits)
+    return cp.Task(
+        model,
+        timing_example(splits.train, recipe.tokens),
+        **splits.arguments(),
+        seed=seed,
+        name=args.model,
+        hold_out=False,
+    )
 
 
 FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control")
@@ -74,6 +85,7 @@ class Record:
         keep_freed_memory()  # as the command line does
         self.path, self.keys = Path(args.out), keys
         settings = _given({name: value for name, value in vars(args).items() if name not in FREE})
+        settings |= {name: _place(settings[name]) for name in ("model", "data") if name in settings}
         self.head = {
             "command": _command(args),
             "versions": versions(),
@@ -129,9 +141,17 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 def _command(args: argparse.Namespace) -> str:
     """The command line, with files and folders as another machine would name them."""
     words = ["python", *sys.argv]
-    places = {args.data_dir: "DIR", args.weights: Path(args.weights).name, args.out: f"results/{Path(args.out).name}"}
-    places[getattr(args, "runs", None)] = "RUNS"
-    return shlex.join([places.get(word, word) for word in words])
+    places = {args.data_dir: "DIR", getattr(args, "runs", None): "RUNS", args.out: f"results/{Path(args.out).name}"}
+    places |= {name: _place(name) for name in (args.model, args.data, args.weights)}
+    return shlex.join([places.get(word) or word for word in words])
+
+
+def _place(name: str | None) -> str | None:
+    """A file's or folder's name without the way to it."""
+    if name is None or "/" not in name:
+        return name
+    prefix = "hf:" if name.startswith("hf:") else ""
+    return prefix + Path(name.removeprefix("hf:")).name
 
 
 def commit() -> str:
