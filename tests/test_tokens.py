@@ -9,7 +9,7 @@ from coldpress.commands.subject import timing_example
 from coldpress.data import read_batches
 from coldpress.errors import TaskError
 from coldpress.splits import check_disjoint, split
-from coldpress.tokens import TokenData
+from coldpress.tokens import TokenData, parents
 
 
 def data(lengths: list[int], start: int = 1, types: bool = False) -> TokenData:
@@ -61,3 +61,21 @@ def test_an_example_may_be_given_any_length() -> None:
     assert timing_example(data, 5)[0].shape == (1, 5)
     with pytest.raises(TaskError, match="holds no texts"):
         timing_example([(torch.zeros(2, 3), torch.zeros(2))], 5)
+
+
+def test_phrases_stay_with_the_text_that_they_are_part_of() -> None:
+    draw = torch.Generator().manual_seed(0)
+    sentences = [torch.cat([torch.tensor([1]), torch.randint(10, 2000, (12,), generator=draw)]) for _ in range(60)]
+    phrases = [torch.cat([row[:1], row[i : i + 4]]) for row in sentences for i in (1, 5, 9)]
+    rows = [torch.cat([row, torch.tensor([2])]) for row in (*phrases, *sentences)]
+    whole = TokenData(tuple(rows), torch.arange(len(rows)) % 2)
+    found = parents([row.tolist() for row in rows])
+    assert found == [180 + i // 3 for i in range(180)] + list(range(180, 240))
+    rest, part = split(whole, 0)
+    assert 12 <= len(part) <= 24
+    assert len(rest) + len(part) == len(whole)
+    longest = [set(row.tolist()) for row in part.ids if len(row) == 14]
+    assert len(longest) * 4 == len(part)
+    assert all(any(set(row.tolist()) <= sentence for sentence in longest) for row in part.ids)
+    assert not any(set(row.tolist()) <= sentence for sentence in longest for row in rest.ids)
+    assert [row.tolist() for row in split(whole, 0)[1].ids] == [row.tolist() for row in part.ids]

@@ -48,6 +48,10 @@ class MemoryData(Dataset[Any], ABC):
     def keys(self) -> list[Hashable]:
         """What each sample's input is, value for value: equal inputs have equal keys."""
 
+    def families(self) -> Tensor | None:
+        """Which samples must not be split up, as numbers ``(samples,)``; None where each stands for itself."""
+        return None
+
     def example(self) -> tuple[Tensor, ...]:
         """Inputs of one sample that stands for all, each ``(1, ...)``."""
         return tuple(x[:1] for x in next(self.batches(1))[:-1])

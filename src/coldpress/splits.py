@@ -62,6 +62,8 @@ def check_disjoint(given: Mapping[str, Any]) -> None:
 def split(data: Any, seed: int, wanted: int | None = None) -> tuple[Any, Any]:
     """``(rest, part)`` of a data set, drawn by the seed and stratified by label where labels are known.
 
+    Texts that are parts of one longer text stay together, so that the part holds no phrase of the rest's sentences.
+
     Args:
         data: a Dataset, a DataLoader over one, or a list of batches (which is split by whole batches).
         seed: of the draw.
@@ -81,7 +83,11 @@ def split(data: Any, seed: int, wanted: int | None = None) -> tuple[Any, Any]:
     if count < 2:
         raise TaskError(f"a data set of {count} sample cannot be split; give more samples, or validation data")
     size = min(VALIDATION_MOST, round(VALIDATION_PART * count)) if wanted is None else min(wanted, count // 2)
-    part = _stratified(known_labels(base), count, max(1, size), torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    families = base.families() if isinstance(base, MemoryData) else None
+    part = None if families is None else _whole_families(families, max(1, size), generator)
+    if part is None:
+        part = _stratified(known_labels(base), count, max(1, size), generator)
     mask = torch.ones(count, dtype=torch.bool)
     mask[part] = False
     rest = mask.nonzero()[:, 0]
@@ -95,6 +101,17 @@ def split(data: Any, seed: int, wanted: int | None = None) -> tuple[Any, Any]:
             data, part_data, False
         )
     return rest_data, part_data
+
+
+def _whole_families(families: Tensor, size: int, generator: torch.Generator) -> Tensor | None:
+    """Samples of families drawn at random, at most ``size`` of them, in ascending order; None where all are larger."""
+    _, family, counts = torch.unique(families, return_inverse=True, return_counts=True)
+    order = torch.randperm(len(counts), generator=generator)
+    order = order[counts[order] <= size]
+    if not len(order):
+        return None
+    taken = order[counts[order].cumsum(0) <= size]
+    return torch.isin(family, taken).nonzero()[:, 0]
 
 
 def draw(data: Any, count: int, seed: int) -> Batch:

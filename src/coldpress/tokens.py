@@ -58,6 +58,11 @@ class TokenData(MemoryData):
     def keys(self) -> list[Hashable]:
         return [tuple(row.tolist()) for row in self.ids]
 
+    def families(self) -> Tensor | None:
+        """Which samples are parts of one longer text, as numbers ``(samples,)``; None where none is part of another."""
+        found = torch.tensor(parents([row.tolist() for row in self.ids]))
+        return None if torch.equal(found, torch.arange(len(found))) else found
+
     def example(self, share: float = 0.95, tokens: int | None = None) -> tuple[Tensor, ...]:
         """Inputs of one sample, at least as long as ``share`` of all: what a runtime is timed on.
 
@@ -82,3 +87,25 @@ class TokenData(MemoryData):
             if self.types:
                 parts.append(pad_sequence([self.types[i].long() for i in chosen], True))
             yield (*parts, self.labels[rows])
+
+
+def parents(texts: Sequence[Sequence[int]]) -> list[int]:
+    """For each text the longest one that holds it as it is, from some token on; itself where there is none.
+
+    The first and the last token do not count where all texts begin and end alike (as tokenizers mark them).
+
+    >>> parents([[1, 5, 6, 9], [1, 4, 5, 6, 7, 9], [1, 6, 5, 9]])
+    [1, 1, 2]
+    """
+    ends = slice(1, -1) if len({(row[0], row[-1]) for row in texts if row}) == 1 else slice(None)
+    rows = [tuple(row[ends]) for row in texts]
+    written = [f" {' '.join(map(str, row))} " for row in rows]
+    holders: dict[int, list[int]] = {}  # of each token, the texts so far that are part of no other
+    found = list(range(len(rows)))
+    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i)):
+        rarest = min((holders.get(token, []) for token in rows[i]), key=len, default=[])
+        found[i] = next((j for j in rarest if written[i] in written[j]), i)
+        if found[i] == i:
+            for token in set(rows[i]):
+                holders.setdefault(token, []).append(i)
+    return found
