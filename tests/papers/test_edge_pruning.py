@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import coldpress as cp
+from coldpress.cli import app
 from coldpress.commands.reproduce import cells, markdown
 from coldpress.papers.edge_pruning import AMOUNTS, METHODS, PUBLISHED, SCALES, EdgePruning, masked, prunable
 
@@ -97,3 +101,25 @@ def test_the_table_marks_what_is_published(experiment: EdgePruning) -> None:
     assert text.count("| published: ") == 3
     assert "91.40 %" in text
     assert cells(rows[0])[3] == "178.64"
+
+
+def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLDPRESS_CACHE", str(tmp_path / "cache"))
+    model, out = tmp_path / "net.py", tmp_path / "results"
+    model.write_text(
+        "from torch import nn\ndef net():\n    import torch\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))\n"
+    )
+    monkeypatch.setattr(EdgePruning, "physical", lambda self, **_: [])
+    given = ["--model", f"{model}:net", "--data", "fashion-mini", "--scale", "tiny", "--out", str(out)]
+    found = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given])
+    assert found.exit_code == 0, found.output
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert len(rows) == 3 + 3 + 1 + len(METHODS) + 1 + len(METHODS)
+    assert len((out / "iterations.csv").read_text().splitlines()) == 6
+    assert "as published: q-bit search" in (out / "table.md").read_text()
+    other = ["edge-pruning", *given[:-1], "x", "--scale", "x"]
+    for wrong, says in ((["nothing", *given], "no system is called"), (other, "scale is")):
+        refused = CliRunner().invoke(app, ["reproduce", *wrong])
+        assert refused.exit_code == 2
+        assert says in refused.output

@@ -36,16 +36,16 @@ def edge_pruning(recipe: Recipe, scale: str, folder: Path, overwrite: bool, sett
     task = read_task(recipe)
     if task.validation is None or task.test is None:
         raise TaskError("searching, choosing and reporting need data of their own: give train, validation and test")
-    with progress_bars() as tell:
-        experiment = EdgePruning(task, SCALES[scale], tell)
-        rows = [*experiment.published(), *experiment.as_published()]
-        corrected = experiment.corrected()
-        rows += [*corrected, *experiment.distilled(corrected), *experiment.physical(**settings)]
     folder.mkdir(parents=True, exist_ok=True)
     head = {"command": reproduce_command(), "versions": versions(), "device": device(1).summary(), "scale": scale}
-    data = {**head, "model": recipe.model, "data": recipe.data, "rows": [asdict(row) for row in rows]}
-    write_text(folder / "results.json", json.dumps(data, indent=1))
-    write_text(folder / "table.md", markdown(rows))
+    head |= {"model": recipe.model, "data": recipe.data}
+    rows: list[Row] = []
+    with progress_bars() as tell:
+        experiment = EdgePruning(task, SCALES[scale], tell)
+        for found in experiment.stages(**settings):
+            rows += found  # kept as soon as it is there
+            write_text(folder / "results.json", json.dumps({**head, "rows": [asdict(row) for row in rows]}, indent=1))
+            write_text(folder / "table.md", markdown(rows))
     with (folder / "iterations.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(experiment.log[0]))
         writer.writeheader()

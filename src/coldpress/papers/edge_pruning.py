@@ -8,6 +8,7 @@ sentences that are reported on. Masks change neither the file nor the time, so w
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.budget import Budget
+from coldpress.errors import BudgetError
 from coldpress.evaluate import Evaluation, compare, wilson_interval
 from coldpress.pipeline import compress
 from coldpress.recovery import Settings, distil
 from coldpress.search.objective import SearchSettings
 from coldpress.search.samplers import sampler
 from coldpress.task import Split, Task
+
+logger = logging.getLogger("coldpress.papers")
 
 AMOUNTS = (0.10, 0.25)
 UNIFORM = 0.15
@@ -133,6 +137,15 @@ class EdgePruning:
         self.log: list[dict[str, Any]] = []
         self._sample = task.calibration(max(scale.search, scale.timed))
 
+    def stages(self, **recipe: Any) -> Iterator[list[Row]]:
+        """All of it, part by part; ``recipe`` is for `physical`."""
+        yield self.published()
+        yield self.as_published()
+        corrected = self.corrected()
+        yield corrected
+        yield self.distilled(corrected)
+        yield self.physical(**recipe)
+
     def published(self) -> list[Row]:
         """What the authors report."""
         note = "on DistilBERT, another machine"
@@ -180,7 +193,12 @@ class EdgePruning:
         rows = []
         for budget in budgets:
             for epochs in (0, self.scale.epochs):
-                result = compress(self.task, Budget.parse([budget]), epochs=epochs, seed=self.scale.seeds[0], **recipe)
+                try:
+                    limits = Budget.parse([budget])
+                    result = compress(self.task, limits, epochs=epochs, seed=self.scale.seeds[0], **recipe)
+                except BudgetError as error:
+                    logger.warning("%s: %s", budget, error)
+                    break
                 after, before = result.metrics["compressed"], result.metrics["original"]
                 name = f"coldpress, {budget}" + (", distilled" if epochs else "")
                 ratio = after["latency_ms"]["median"] / before["latency_ms"]["median"]

@@ -64,12 +64,16 @@ def refit(
     layers = [name for name in opaque if _fits(teacher.get_submodule(name))]
     layers = [name for name in layers if not any(name.startswith(block + ".") for block in dropped)]
     norms = [name for name in opaque if isinstance(teacher.get_submodule(name), NORM_TYPES)]
-    events = record(teacher, inputs)
+    mask, examples = token_mask(inputs), inputs
+    if mask is not None:  # networks may leave out what is only for padding: all runs must have some
+        lengths = mask.sum(1)
+        rows = torch.stack([lengths.argmin(), lengths.argmax()])
+        examples, batch_size = [tensor[rows] for tensor in inputs], len(lengths)
+    events = record(teacher, examples)
     calls = [event.name for event in events]
     layers = [name for name in layers if calls.count(name) == 1]
     ends = shortcuts(events, layers, norms)
     positions = _positions(teacher, layers, inputs, seed)
-    mask = token_mask(inputs)
     targets = _targets(teacher, opaque, layers, ends, calls, positions, inputs, batch_size)
     brought: dict[str, Tensor] = {}
     wanted: dict[int, list[str]] = {}
