@@ -31,12 +31,14 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     budget = cp.Budget.parse(args.budget)
     start = time.perf_counter()
     training = training_recipe(args)
+    planning = {name: getattr(args, name) for name in ("calibration", "refit_plans") if getattr(args, name) is not None}
     result = cp.compress(
         task,
         budget,
         seed=seed,
         units=tuple(args.units.split(",")),
         **training,
+        **planning,
         out=Path(args.runs) / f"{args.model}-{seed}",
     )
     row: dict[str, Any] = {"seed": seed, "seconds": time.perf_counter() - start}
@@ -77,6 +79,8 @@ def main() -> None:
     parser.add_argument("--budget", action="append", required=True)
     training_flags(parser, epochs=5)
     parser.add_argument("--hint-weight", type=float)
+    parser.add_argument("--calibration", type=int, help="samples for the energy")
+    parser.add_argument("--refit-plans", type=int, help="random plans that are also measured re-fitted")
     parser.add_argument("--no-control", action="store_true")
     parser.add_argument("--runs", default="runs", help="folder for the artifacts")
     args = parser.parse_args()

@@ -22,6 +22,7 @@ from coldpress.proof import reproduce_command
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 from coldpress.report.tables import budget, final_table
+from coldpress.task import Task
 
 DEMO: dict[str, Any] = {
     "model": "fashion_cnn",
@@ -49,13 +50,16 @@ def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> 
             raise ArtifactError("no place for the result: give --out FOLDER (or --dry-run, which writes nothing)")
         check_output(folder, overwrite)
     task = read_task(recipe)
-    # compress() takes the budget as an object; the task holds the ignored layers by their full names.
-    settings = {name: value for name, value in asdict(recipe).items() if name not in ("budget", "ignored_layers")}
     if dry_run:
         with progress_bars() as tell:
-            preview = predict(task, recipe.limits(), progress=tell, **settings)
-        show_preview(preview)
+            show_preview(predict(task, recipe.limits(), progress=tell, **_settings(recipe)))
         return
+    assert folder is not None
+    carry_out(task, recipe, folder, overwrite)
+
+
+def carry_out(task: Task, recipe: Recipe, folder: Path, overwrite: bool) -> None:
+    """Compress, with progress bars, and show the result."""
     with progress_bars() as tell:
         result = compress(
             task,
@@ -64,9 +68,14 @@ def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> 
             overwrite=overwrite,
             progress=tell,
             command=reproduce_command(),
-            **settings,
+            **_settings(recipe),
         )
     show_result(result.metrics, result.space, result.plan, result.folder)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as compress() takes it, which has the budget as an object; the task holds the ignored layers."""
+    return {name: value for name, value in asdict(recipe).items() if name not in ("budget", "ignored_layers")}
 
 
 def read_choices(path: Path) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ import torch
 from rich.table import Table
 
 from coldpress.artifact import check_output
-from coldpress.commands.compress import read_choices, show_result
+from coldpress.commands.compress import carry_out, read_choices
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import Tell, out, progress_bars
 from coldpress.errors import TaskError
-from coldpress.pipeline import compress
-from coldpress.proof import reproduce_command
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
@@ -78,7 +75,8 @@ def run(
         return
     chosen = choose(task, objective, best)
     if folder is not None:
-        finish(task, recipe, chosen, folder, overwrite)
+        given = recipe.changed({"choices": tuple(f"{unit}={label}" for unit, label in chosen.items())})
+        carry_out(task, given, folder, overwrite)
 
 
 def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any]) -> None:
@@ -142,23 +140,6 @@ def choose(task: Task, objective: Objective, best: list[optuna.trial.FrozenTrial
     chosen = best[values.index(min(values))]
     out.print(f"Of the {len(best)} best, validation data ({len(data[1])} samples) chooses trial {chosen.number}")
     return dict(chosen.user_attrs["choices"])
-
-
-def finish(task: Task, recipe: Recipe, choices: Mapping[str, str], folder: Path, overwrite: bool) -> None:
-    """Carry a plan out like any other: surgery, re-fit, recovery, proof."""
-    given = recipe.changed({"choices": tuple(f"{unit}={label}" for unit, label in choices.items())})
-    settings = {name: value for name, value in asdict(given).items() if name not in ("budget", "ignored_layers")}
-    with progress_bars() as tell:
-        result = compress(
-            task,
-            given.limits(),
-            out=folder,
-            overwrite=overwrite,
-            progress=tell,
-            command=reproduce_command(),
-            **settings,
-        )
-    show_result(result.metrics, result.space, result.plan, result.folder)
 
 
 def show(search: Search, best: list[optuna.trial.FrozenTrial]) -> None:

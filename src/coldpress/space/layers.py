@@ -38,39 +38,37 @@ def count_macs(model: nn.Module, example_inputs: Sequence[Tensor]) -> int:
 
 def table_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, LayerShape]:
     """Shapes of the large tables of embeddings that one run reads once, and that share their weights with no layer."""
-    calls: dict[str, list[LayerShape]] = {}
-    tables = {name: m for name, m in model.named_modules() if isinstance(m, nn.Embedding)}
     owners = [id(p) for m in model.modules() for p in m.parameters(recurse=False)]
-
-    def watch(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            rows, features = module.get_parameter("weight").shape
-            size = (int(inputs[0][:1].numel()), 1)
-            calls.setdefault(name, []).append(LayerShape("embedding", rows, features, input_size=size, bias=False))
-
-        return note
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in tables.items()]
-    try:
-        with evaluating(model):
-            model(*example_inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    found = _seen(model, example_inputs, (nn.Embedding,), _table_shape)
     return {
         name: shapes[0]
-        for name, shapes in calls.items()
-        if len(shapes) == 1 and shapes[0].weights >= LEAST_TABLE and owners.count(id(tables[name].weight)) == 1
+        for name, shapes in found.items()
+        if len(shapes) == 1
+        and shapes[0].weights >= LEAST_TABLE
+        and owners.count(id(model.get_submodule(name).get_parameter("weight"))) == 1
     }
 
 
 def _calls(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, list[LayerShape]]:
     """The shape of every call of every layer, by name."""
+    found = _seen(model, example_inputs, LAYER_TYPES, _shape)
+    if not found:
+        raise SpaceError("this model calls no Conv2d and no Linear: there is nothing that coldpress can decide")
+    return found
+
+
+def _seen(
+    model: nn.Module,
+    example_inputs: Sequence[Tensor],
+    kinds: tuple[type[nn.Module], ...],
+    shape: Callable[[nn.Module, torch.Size], LayerShape],
+) -> dict[str, list[LayerShape]]:
+    """What ``shape`` says of each call of the modules of some kinds, by name, in the order of the calls."""
     found: dict[str, list[LayerShape]] = {}
-    names: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, LAYER_TYPES)}
+    names: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, kinds)}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        found.setdefault(names[module], []).append(_shape(module, inputs[0].shape))
+        found.setdefault(names[module], []).append(shape(module, inputs[0].shape))
 
     handles = [module.register_forward_hook(note) for module in names]
     try:
@@ -79,9 +77,12 @@ def _calls(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, list
     finally:
         for handle in handles:
             handle.remove()
-    if not found:
-        raise SpaceError("this model calls no Conv2d and no Linear: there is nothing that coldpress can decide")
     return found
+
+
+def _table_shape(module: nn.Module, size: torch.Size) -> LayerShape:
+    rows, features = module.get_parameter("weight").shape
+    return LayerShape("embedding", rows, features, input_size=(int(size[1:].numel()), 1), bias=False)
 
 
 def _shape(module: nn.Module, size: torch.Size) -> LayerShape:
