@@ -20,7 +20,7 @@ from coldpress.evaluate import compare
 from coldpress.plan import Plan
 from coldpress.recovery import distil, stream_inputs
 from coldpress.steps import training_settings
-from record import Record, arguments, task_of, training_flags, training_recipe
+from record import Record, arguments, run_name, task_of, training_flags, training_recipe
 
 KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
 
@@ -39,7 +39,7 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         units=tuple(args.units.split(",")),
         **training,
         **planning,
-        out=Path(args.runs) / f"{args.model}-{seed}",
+        out=Path(args.runs) / f"{run_name(args)}-{seed}",
     )
     row: dict[str, Any] = {"seed": seed, "seconds": time.perf_counter() - start}
     row |= {name: result.metrics.get(name) for name in KEPT}

@@ -25,7 +25,7 @@ from coldpress.recovery import distil, recalibrate
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
 from coldpress.steps import training_settings
-from record import Record, arguments, spread, task_of, training_flags, training_recipe
+from record import Record, arguments, run_name, spread, task_of, training_flags, training_recipe
 
 CONTROL = "control: the original trained on"
 
@@ -85,7 +85,7 @@ def methods(args: argparse.Namespace) -> dict[str, Callable[[cp.Task, int], nn.M
 
     def own(names: tuple[str, ...]) -> Callable[[cp.Task, int], nn.Module]:
         def make(task: cp.Task, seed: int) -> nn.Module:
-            folder = Path(args.runs) / f"{args.model}-{fraction:g}-{'-'.join(names)}-{seed}"
+            folder = Path(args.runs) / f"{run_name(args)}-{fraction:g}-{'-'.join(names)}-{seed}"
             if folder.exists():
                 return cp.load(folder, lambda: cp.zoo.model(args.model))
             budget = cp.Budget(macs=f"{100 * fraction:g}%")

@@ -69,6 +69,11 @@ def task_of(args: argparse.Namespace, seed: int) -> cp.Task:
     )
 
 
+def run_name(args: argparse.Namespace) -> str:
+    """The model's name as a folder may be called."""
+    return (_place(args.model) or "").replace(":", "-")
+
+
 FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control")
 """Settings that may change between the parts of one record."""
 
