@@ -74,7 +74,7 @@ def run_name(args: argparse.Namespace) -> str:
     return (_place(args.model) or "").replace(":", "-")
 
 
-FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control")
+FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control", "retime")
 """Settings that may change between the parts of one record."""
 
 
