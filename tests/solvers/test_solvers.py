@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coldpress.errors import BudgetError, ColdpressError
@@ -51,6 +51,8 @@ def brute_force(problem: Problem) -> float:
     limits=st.integers(0, 2),
     separable=st.booleans(),
 )
+@example(seed=53053, convex=False, forbid=True, limits=2, separable=False)
+@example(seed=32498, convex=True, forbid=True, limits=2, separable=False)  # five plans are allowed; annealing met none
 def test_every_solver_against_brute_force(seed, convex, forbid, limits, separable):
     problem = tiny(seed, convex=convex, forbid=forbid, limits=limits, separable=separable)
     best = brute_force(problem)

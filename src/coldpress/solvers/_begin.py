@@ -1,11 +1,11 @@
-"""How solvers come by their first plan: by annealing, by descent, or, as the last resort, the smallest there is."""
+"""How solvers come by their first plan: by annealing, or by descent."""
 
 from __future__ import annotations
 
-from coldpress.elimination import minimise_sum
 from coldpress.problem import Problem
 from coldpress.solvers import anneal
 from coldpress.solvers._answer import Progress, start
+from coldpress.solvers._last import offer_smallest
 from coldpress.solvers._moves import polish
 from coldpress.solvers._state import Arrays, allowed_start, flatten, merge_blocks
 
@@ -35,13 +35,3 @@ def begin_descended(problem: Problem, time_limit: float) -> tuple[Progress, Arra
     else:
         offer_smallest(progress)
     return progress, arrays
-
-
-def offer_smallest(progress: Progress) -> None:
-    """Offer the plan of least total cost, in shares of the limits, improved by descent: the last resort."""
-    problem = progress.problem
-    blocks = merge_blocks(problem)[0]
-    choice = minimise_sum(problem.sizes, [(block.units, block.table.sum(axis=0)) for block in blocks])[1]
-    if problem.feasible(choice):
-        progress.offer(choice)
-        progress.offer(polish(flatten(problem), choice)[0])

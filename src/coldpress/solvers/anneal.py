@@ -6,6 +6,7 @@ import numpy as np
 
 from coldpress.problem import Problem
 from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers._last import offer_smallest
 from coldpress.solvers._master import best_mixture
 from coldpress.solvers._moves import anneal as run_sweeps
 from coldpress.solvers._moves import generator, polish, typical_move
@@ -42,6 +43,8 @@ def solve(
     warm_up()
     progress = start(problem, time_limit)
     search(progress, arrays, seed, num_reads, num_sweeps, coldest)
+    if progress.choice is None:
+        offer_smallest(progress)
     return progress.answer("anneal")
 
 

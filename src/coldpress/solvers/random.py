@@ -6,7 +6,7 @@ import numpy as np
 
 from coldpress.problem import Problem
 from coldpress.solvers._answer import Answer, start
-from coldpress.solvers._begin import offer_smallest
+from coldpress.solvers._last import offer_smallest
 from coldpress.solvers._moves import repair
 from coldpress.solvers._state import flatten
 from coldpress.solvers.anneal import warm_up
