@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
@@ -38,6 +38,7 @@ def test_a_turn_is_by_its_angle_and_stops_at_the_target(state, target):
     assert rotate(state, target, between + 1.0)[target] == pytest.approx(1.0)
 
 
+@example((0.7071067811865475, 0.7071067811865475), 0.5)
 @given(states, epsilons)
 def test_what_lies_above_the_floor_keeps_its_order(state, epsilon):
     before = [a * a for a in state]

@@ -102,6 +102,8 @@ def floored(probabilities: list[float], epsilon: float) -> list[float]:
     held: set[int] = set()
     while low := [i for i, p in enumerate(probabilities) if i not in held and p < floor]:
         held.update(low)
+        if len(held) == len(probabilities):  # all are at the floor but for rounding: the floor is even
+            return [1.0 / len(probabilities)] * len(probabilities)
         total = sum(p for i, p in enumerate(probabilities) if i not in held)
         share = (1.0 - floor * len(held)) / total
         probabilities = [floor if i in held else p * share for i, p in enumerate(probabilities)]
