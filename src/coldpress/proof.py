@@ -22,6 +22,7 @@ from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int
 from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
 from coldpress.plan import Plan, Space
+from coldpress.pretrained import save_pretrained
 from coldpress.recipe import Recipe
 from coldpress.runtime.clock import Timing
 from coldpress.runtime.devices import device
@@ -30,7 +31,6 @@ from coldpress.runtime.onnx import default_names, export
 from coldpress.space.layers import count_macs
 from coldpress.steps import plain
 from coldpress.task import FirstOutput, Split, Task
-from coldpress.zoo.pretrained import save_pretrained
 
 SIDES = ("original", "compressed")
 

@@ -11,11 +11,11 @@ import torch
 import coldpress as cp
 from coldpress.errors import TaskError
 from coldpress.plan import Plan
+from coldpress.pretrained import save_pretrained
 from coldpress.runtime import run, session
 from coldpress.space import find_space
 from coldpress.surgery.apply import apply_plan
 from coldpress.tokens import TokenData
-from coldpress.zoo.pretrained import save_pretrained
 
 transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
 

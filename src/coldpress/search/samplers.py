@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -61,4 +61,4 @@ def _dotted(name: str) -> Callable[..., Any]:
         ) from error
     if not callable(found):
         raise SearchError(f"{name} is not a class")
-    return found  # type: ignore[no-any-return]
+    return cast("Callable[..., Any]", found)

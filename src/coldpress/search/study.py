@@ -40,14 +40,9 @@ class Search:
     """A study of plans of one task, in a storage.
 
     Args:
-        place: a journal file, or a database URL.
-        name: of the study.
-        worker: tells workers apart that draw by the same seed; 0 for the one that starts the search.
-
-    Attributes:
-        study: the Optuna study.
-        slots: its trials.
+        study, slots: the Optuna study and its trials.
         setup: what the study was made for: recipe, settings, version, key, and the costs of all plans.
+        worker: tells workers apart that draw by the same seed; 0 for the one that starts the search.
     """
 
     def __init__(self, study: optuna.Study, slots: Slots, setup: dict[str, Any], worker: int = 0) -> None:
