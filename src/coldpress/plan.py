@@ -307,6 +307,10 @@ class Space:
                 return unit
         raise PlanError(f"no unit is called {name!r}")
 
+    def indices(self, choice: Mapping[str, str]) -> list[int]:
+        """The chosen option of every unit, as its index; units not named keep."""
+        return [unit.index(choice.get(unit.name, KEEP)) for unit in self.units]
+
     def options(self, choice: Mapping[str, str]) -> dict[int, Option]:
         """The chosen Option of every unit, by unit index; units not named keep."""
         return {i: unit.options[unit.index(choice.get(unit.name, KEEP))] for i, unit in enumerate(self.units)}

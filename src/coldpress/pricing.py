@@ -15,7 +15,7 @@ from coldpress.cost.macs import macs_cost
 from coldpress.cost.profiles import ModelledTable, Table
 from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers, time_files
-from coldpress.plan import KEEP, LayerShape, Plan, Space
+from coldpress.plan import LayerShape, Plan, Space
 from coldpress.problem import Cost
 from coldpress.runtime.onnx import structure_of
 from coldpress.space.layers import count_macs
@@ -60,7 +60,7 @@ class Prices:
         found = {"size": size_cost(self.space, self.extra_bytes), "macs": macs_cost(self.space, self.extra_macs)}
         if self.table is not None:
             predicted = latency_cost(self.space, self.table, self.calibration, slow_bits=self.slow_bits)
-            plans = [_index(self.space, choices) for choices, _ in self.seen]
+            plans = [self.space.indices(choices) for choices, _ in self.seen]
             found["latency"] = learned(predicted, plans, [seconds for _, seconds in self.seen])
         return found
 
@@ -68,7 +68,7 @@ class Prices:
         """Uncalibrated sum of layer times and of the changes between int8 and floats, seconds."""
         assert self.table is not None
         cost = latency_cost(self.space, self.table, slow_bits=True)
-        return cost.value(_index(self.space, choices))
+        return cost.value(self.space.indices(choices))
 
     def learn(self, choices: Choices, seconds: float) -> None:
         """Take in a measured network."""
@@ -96,11 +96,6 @@ class Prices:
                         f"measures {seconds * 1e6:.0f} us, whole {dense * 1e6:.0f} us"
                     )
         return found
-
-
-def _index(space: Space, choices: Choices) -> list[int]:
-    """Choices as option indices."""
-    return [unit.index(choices.get(unit.name, KEEP)) for unit in space.units]
 
 
 def half_width(space: Space) -> dict[str, str]:
@@ -172,7 +167,7 @@ def measure_structures(
             return {name: Measured(None, size) for name, size in sizes.items()}
         if isinstance(table, ModelledTable):
             whole = latency_cost(space, table, slow_bits=True)
-            return {name: Measured(whole.value(_index(space, choices[name])), size) for name, size in sizes.items()}
+            return {name: Measured(whole.value(space.indices(choices[name])), size) for name, size in sizes.items()}
         structures = {name: structure_of(path) for name, path in files.items()}
         new = {name: path for name, path in files.items() if structures[name] not in table.networks}
         if new:

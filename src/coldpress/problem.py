@@ -238,8 +238,7 @@ class Problem:
 
     def choice(self, plan: Plan) -> Ints:
         """Option indices of ``plan``, shape ``(units,)``. Raises PlanError on an unknown label."""
-        units = self.space.units
-        return np.array([unit.index(plan.choices.get(unit.name, KEEP)) for unit in units], dtype=np.int64)
+        return np.array(self.space.indices(plan.choices), dtype=np.int64)
 
     def to_cqm(self) -> dimod.ConstrainedQuadraticModel:
         """This problem as a dimod constrained model; see `coldpress.qubo.constrained_model`."""

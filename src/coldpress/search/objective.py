@@ -142,7 +142,7 @@ class Objective:
             optuna.TrialPruned: it falls behind.
         """
         choices = self.allowed(self.suggest(trial))
-        costs = self.problem.costs_of(self._index(choices))
+        costs = self.problem.costs_of(self.space.indices(choices))
         trial.set_user_attr("choices", choices)
         trial.set_user_attr("costs", costs)
         for quantity, limit in self.problem.limits.items():
@@ -189,7 +189,7 @@ class Objective:
         """The choices without those that a cost forbids: a rank or int8 that gains nothing here, then widths."""
         chosen, order = dict(choices), ("rank", "bits", "depth", "width")
         while True:
-            index = self._index(chosen)
+            index = self.space.indices(chosen)
             broken = [factor for cost in self.problem.costs.values() for factor in cost.forbidden(index)]
             if not broken:
                 return chosen
@@ -205,7 +205,7 @@ class Objective:
 
     def values(self, choices: Mapping[str, str]) -> Iterator[tuple[int, dict[str, float]]]:
         """After each rung: how many samples were seen, and what can be an objective, on them (kl in nats)."""
-        costs = self.problem.costs_of(self._index(choices))
+        costs = self.problem.costs_of(self.space.indices(choices))
         for seen, accuracy, kl in self._run(choices):
             fitness = self.settings.fitness(accuracy, costs.get("latency", 0.0), costs["size"])
             yield seen, {**costs, "accuracy": accuracy, "kl": kl, "fitness": fitness}
@@ -226,9 +226,6 @@ class Objective:
 
     def _part(self, start: int) -> list[Tensor]:
         return [tensor[start : start + BATCH] for tensor in self.inputs]
-
-    def _index(self, choices: Mapping[str, str]) -> list[int]:
-        return [unit.index(choices.get(unit.name, KEEP)) for unit in self.space.units]
 
 
 def offered(unit: Unit, count: int) -> list[str]:
