@@ -23,7 +23,7 @@ from coldpress.plan import Plan
 from coldpress.recovery import distil, stream_inputs
 from coldpress.runtime.onnx import export
 from coldpress.steps import training_settings
-from record import Record, arguments, run_name, task_of, training_flags, training_recipe
+from record import Record, arguments, commit, run_name, task_of, training_flags, training_recipe
 
 KEPT = ("original", "compressed", "comparison", "predicted", "solver", "validation", "plan", "int8_layers")
 
@@ -49,28 +49,35 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     row["predicted_over_measured"] = _ratio(
         result.metrics["predicted"]["latency_ms"], result.metrics["compressed"]["latency_ms"]["median"]
     )
-    if args.epochs and not args.no_control:
-        control = copy.deepcopy(task.model)
-        recipe = cp.Recipe(seed=seed, **training)
-        distil(
-            control,
-            task.model,
-            task,
-            training_settings(recipe),
-            temperature=recipe.temperature,
-            weight=recipe.distil_weight,
-            hints=stream_inputs(result.space, Plan()),
-            hint_weight=recipe.hint_weight,
-        )
-        trained, small = task.evaluate(control, "test"), task.evaluate(result.model, "test")
-        against = compare(trained, small)
-        row["control"] = {
-            "accuracy": trained.accuracy,
-            "float_difference": against.difference,
-            "float_difference_interval": against.difference_interval,
-            "difference": row["compressed"]["accuracy"] - trained.accuracy,
-        }
     return row
+
+
+def trained_on(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its control: the original trained on for the same epochs by the same recipe, hints included."""
+    seed = row["seed"]
+    task, training = task_of(args, seed), training_recipe(args)
+    control, recipe = copy.deepcopy(task.model), cp.Recipe(seed=seed, **training)
+    distil(
+        control,
+        task.model,
+        task,
+        training_settings(recipe),
+        temperature=recipe.temperature,
+        weight=recipe.distil_weight,
+        hints=stream_inputs(cp.find_space(task, tuple(args.units.split(","))), Plan()),
+        hint_weight=recipe.hint_weight,
+    )
+    small = cp.load(Path(args.runs) / f"{run_name(args)}-{seed}", lambda: copy.deepcopy(task.model))
+    trained, student = task.evaluate(control, "test"), task.evaluate(small, "test")
+    against = compare(trained, student)
+    found = {
+        "accuracy": trained.accuracy,
+        "float_difference": against.difference,
+        "float_difference_interval": against.difference_interval,
+        "difference": row["compressed"]["accuracy"] - trained.accuracy,
+        "commit": commit(),
+    }
+    return {**row, "control": found}
 
 
 def timed_again(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +118,9 @@ def main() -> None:
             record.add(**timed_again(args, row))
     else:
         record.fill(one, args)
+        for row in [row for row in record.rows if row["seed"] in args.seeds]:
+            if args.epochs and not args.no_control and "control" not in row:
+                record.put(trained_on(args, row))
     record.show(table(record.rows))
 
 

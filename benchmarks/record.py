@@ -110,10 +110,15 @@ class Record:
         return any(all(row.get(key) == value for key, value in name.items()) for row in self.rows)
 
     def add(self, **row: Any) -> None:
-        """Add a row, or replace the one of its name, and write the file (beside, then renamed)."""
+        """Add a row measured now, or replace the one of its name."""
+        self.put({**row, "commit": commit(), "day": time.strftime("%Y-%m-%d")})
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Put a row in the place of the one of its name, and write the file (beside, then renamed)."""
         name = {key: row.get(key) for key in self.keys}
-        self.rows = [old for old in self.rows if any(old.get(key) != value for key, value in name.items())]
-        self.rows.append({**row, "commit": commit(), "day": time.strftime("%Y-%m-%d")})
+        same = (i for i, old in enumerate(self.rows) if all(old.get(key) == value for key, value in name.items()))
+        place = next(same, len(self.rows))
+        self.rows[place : place + 1] = [row]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".partial")
         beside.write_text(json.dumps({**self.head, "rows": self.rows}, indent=1, default=str) + "\n")
