@@ -118,6 +118,7 @@ def main() -> None:
     training_flags(parser, epochs=0)
     parser.add_argument("--runs", default="runs", help="folder for coldpress' networks: those that are there are taken")
     parser.add_argument("--only", nargs="*", help="names of methods; all by default")
+    parser.add_argument("--no-control", action="store_true")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     record = Record(args, "method", "seed")
@@ -134,7 +135,7 @@ def main() -> None:
 
         if not record.has(method="original", seed=seed):
             record.add(method="original", seed=seed, macs=1.0, before=judge(task, task.model))
-        if args.epochs and not record.has(method=CONTROL, seed=seed):
+        if args.epochs and not args.no_control and not record.has(method=CONTROL, seed=seed):
             record.add(method=CONTROL, seed=seed, macs=1.0, **trained(copy.deepcopy(task.model)))
         for name, make in methods(args).items():
             if (args.only and name not in args.only) or record.has(method=name, seed=seed):
