@@ -177,6 +177,7 @@ def train(
     data: options.Data = None,
     data_dir: options.DataDir = None,
     num_classes: options.Classes = None,
+    tokens: Annotated[int | None, typer.Option(help="tokens in a window of plain text; 128 by default")] = None,
     epochs: Annotated[int, typer.Option(help="passes over the training data")] = 20,
     lr: Annotated[float, typer.Option(help="highest learning rate of the cycle")] = 0.1,
     optimizer: Annotated[str, typer.Option(help="sgd, adamw or muon")] = "sgd",
@@ -207,7 +208,15 @@ def train(
 
     if out is None:
         raise TaskError("no place for the result: give --out FILE.safetensors")
-    recipe = Recipe(model=model, weights=weights, data=data, data_dir=data_dir, num_classes=num_classes, seed=seed)
+    recipe = Recipe(
+        model=model,
+        weights=weights,
+        data=data,
+        data_dir=data_dir,
+        num_classes=num_classes,
+        tokens=tokens,
+        seed=seed,
+    )
     settings = Settings(
         epochs=epochs,
         optimizer=optimizer,  # type: ignore[arg-type]

@@ -203,18 +203,3 @@ def split_batch(batch: Any) -> Batch:
         )
     *inputs, labels = batch
     return tuple(inputs), labels
-
-
-def first_tensor(output: Any) -> Tensor:
-    """The logits of a model's output: the tensor itself, or the first of a tuple.
-
-    Raises:
-        TaskError: the output is anything else, a dict say.
-    """
-    first = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(first, Tensor):
-        raise TaskError(
-            f"the model returns a {type(output).__name__}; it must return a tensor of logits, or a tuple that "
-            "starts with one: wrap it in a module whose forward picks the logits"
-        )
-    return first

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.evaluate import Evaluation
-from coldpress.network import LAYER_TYPES
+from coldpress.network import LAYER_TYPES, logits_of
 from coldpress.plan import Plan, Space
 from coldpress.runtime.clock import Timing, time_sessions
 from coldpress.runtime.onnx import export, weight_nodes
@@ -80,7 +80,7 @@ def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2) -> Eva
     running = session(path, threads=threads)
 
     def predict(inputs: tuple[Tensor, ...]) -> Tensor:
-        return torch.from_numpy(np.asarray(run(running, [tensor.numpy() for tensor in inputs])[0]))
+        return logits_of(torch.from_numpy(np.asarray(run(running, [tensor.numpy() for tensor in inputs])[0])))
 
     return task.evaluate(predict, split)
 

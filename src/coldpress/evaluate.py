@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,8 +14,9 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coldpress.data import Batch, first_tensor
+from coldpress.data import Batch
 from coldpress.errors import TaskError
+from coldpress.network import logits_of
 
 Predict = Callable[[tuple[Tensor, ...]], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
@@ -31,28 +32,39 @@ def _top5_accuracy(logits: Tensor, labels: Tensor) -> float:
     return float((best == labels[:, None]).any(1).double().mean())
 
 
-METRICS: dict[str, Metric] = {"accuracy": _accuracy, "top5_accuracy": _top5_accuracy}
+def _log_likelihood(logits: Tensor, labels: Tensor) -> float:
+    return -float(F.cross_entropy(logits, labels))
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": _accuracy,
+    "top5_accuracy": _top5_accuracy,
+    "log_likelihood": _log_likelihood,
+}
 LOSSES: dict[str, Criterion] = {"cross_entropy": F.cross_entropy}
+MOST_LOGITS = 250_000_000
+"""Numbers kept of a model's outputs; where there are more, as of decoders, only the predictions are."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A model's outputs on a data set.
+    """A model's outputs on a data set; for a decoder, every token is a sample.
 
     Attributes:
-        logits: ``(N, classes)`` float32.
+        logits: ``(N, classes)`` float32; None where there are too many to keep.
         labels: ``(N,)`` int64.
         loss: mean loss a sample.
+        predictions: the class of the largest logit, ``(N,)``; by default from the logits.
     """
 
-    logits: Tensor
+    logits: Tensor | None
     labels: npt.NDArray[np.int64]
     loss: float
+    predictions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
-    @cached_property
-    def predictions(self) -> npt.NDArray[np.int64]:
-        """The class of the largest logit, ``(N,)``."""
-        return self.logits.argmax(1).numpy()
+    def __post_init__(self) -> None:
+        if self.logits is not None and not len(self.predictions):
+            object.__setattr__(self, "predictions", self.logits.argmax(1).numpy())
 
     @cached_property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -74,13 +86,28 @@ class Evaluation:
         """The 95 % Wilson interval of the accuracy."""
         return wilson_interval(int(self.correct.sum()), self.samples)
 
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the loss, where that is the cross-entropy (nats)."""
+        return math.exp(min(self.loss, 700.0))
+
     def score(self, metric: Metric) -> float:
-        """``metric(logits, labels)``, higher is better."""
-        return float(metric(self.logits, torch.from_numpy(self.labels)))
+        """``metric(logits, labels)``, higher is better.
+
+        Raises:
+            TaskError: the metric needs logits that were not kept.
+        """
+        if self.logits is not None:
+            return float(metric(self.logits, torch.from_numpy(self.labels)))
+        if metric is _accuracy:
+            return self.accuracy
+        if metric is _log_likelihood:
+            return -self.loss
+        raise TaskError("the outputs are too many to keep for this metric; take accuracy or log_likelihood")
 
     def confusion(self, classes: int | None = None) -> npt.NDArray[np.int64]:
         """``(classes, classes)`` counts: row = label, column = prediction."""
-        size = classes or self.logits.shape[1]
+        size = classes or int(max(self.labels.max(), self.predictions.max())) + 1
         counts = np.bincount(self.labels * size + self.predictions, minlength=size * size)
         return counts.reshape(size, size).astype(np.int64)
 
@@ -110,7 +137,7 @@ def predictor(model: nn.Module, device: torch.device | str = "cpu") -> Predict:
 
     def predict(inputs: tuple[Tensor, ...]) -> Tensor:
         with torch.inference_mode():
-            return first_tensor(model(*(x.to(device) for x in inputs))).float().cpu()
+            return logits_of(model(*(x.to(device) for x in inputs))).float().cpu()
 
     return predict
 
@@ -119,7 +146,7 @@ def evaluate(predict: Predict, batches: Iterable[Batch], loss: Criterion = F.cro
     """Run ``predict`` over batches of ``(inputs, labels)``.
 
     Args:
-        predict: from a tuple of input tensors to logits ``(batch, classes)``; see `predictor`.
+        predict: from a tuple of input tensors to logits ``(batch, classes)``, or of every token; see `predictor`.
         batches: as `coldpress.data.read_batches` gives them.
         loss: mean loss of logits ``(batch, classes)`` and labels ``(batch,)``.
 
@@ -128,9 +155,10 @@ def evaluate(predict: Predict, batches: Iterable[Batch], loss: Criterion = F.cro
     """
     all_logits: list[Tensor] = []
     all_labels: list[Tensor] = []
-    total = 0.0
+    predictions: list[Tensor] = []
+    total, kept = 0.0, 0
     for inputs, labels in batches:
-        logits = predict(inputs)
+        logits, labels = predict(inputs), labels.reshape(-1)
         if logits.dim() != 2 or len(logits) != len(labels):
             raise TaskError(
                 f"the model gives outputs {tuple(logits.shape)} for {len(labels)} labels; need (batch, classes)"
@@ -138,12 +166,18 @@ def evaluate(predict: Predict, batches: Iterable[Batch], loss: Criterion = F.cro
         if not torch.isfinite(logits).all():
             raise TaskError("the model's outputs hold NaN or Inf; check its weights, and that inputs are normalised")
         total += float(loss(logits, labels)) * len(labels)
-        all_logits.append(logits)
+        kept += logits.numel()
+        if kept <= MOST_LOGITS:
+            all_logits.append(logits)
+        else:
+            all_logits.clear()
+        predictions.append(logits.argmax(1))
         all_labels.append(labels.cpu())
     if not all_labels:
         raise TaskError("there is no sample to evaluate on; the data set or loader is empty")
     labels = torch.cat(all_labels).long()
-    return Evaluation(torch.cat(all_logits), labels.numpy(), total / len(labels))
+    kept_logits = torch.cat(all_logits) if all_logits else None
+    return Evaluation(kept_logits, labels.numpy(), total / len(labels), torch.cat(predictions).numpy())
 
 
 def compare(first: Evaluation, second: Evaluation) -> Comparison:

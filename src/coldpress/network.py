@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from coldpress.errors import TaskError
+
 LAYER_TYPES = (nn.Conv2d, nn.Linear)
 
 
@@ -30,13 +32,27 @@ def first_tensor(output: Any) -> Tensor:
     """The output itself, or the first tensor of a tuple, which coldpress takes for the logits.
 
     Raises:
-        TypeError: if there is none, as in a dict.
+        TaskError: if there is none, as in a dict.
     """
-    if isinstance(output, tuple | list) and output:
-        return first_tensor(output[0])
-    if not isinstance(output, Tensor):
-        raise TypeError(f"the model returns {type(output).__name__}, not a tensor")
-    return output
+    first = output
+    while isinstance(first, tuple | list) and first:
+        first = first[0]
+    if not isinstance(first, Tensor):
+        raise TaskError(
+            f"the model returns a {type(output).__name__}; it must return a tensor of logits, or a tuple that "
+            "starts with one: wrap it in a module whose forward picks the logits"
+        )
+    return first
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits of a model's output, ``(rows, classes)``; decoders' ``(batch, tokens, classes)`` have a row a token.
+
+    Raises:
+        TaskError: if there are none.
+    """
+    logits = first_tensor(output)
+    return logits.flatten(0, 1) if logits.dim() == 3 else logits
 
 
 class _Called(TorchFunctionMode):

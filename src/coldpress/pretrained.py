@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from coldpress.network import evaluating
 from coldpress.surgery.structure import Dropped
-from coldpress.zoo.huggingface import SequenceClassifier
+from coldpress.zoo.huggingface import TextModel
 
 logger = logging.getLogger("coldpress.zoo")
 
@@ -33,7 +33,7 @@ def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Ten
         folder: where to.
         example_inputs: on which the written network must give the same logits.
     """
-    if not isinstance(model, SequenceClassifier):
+    if not isinstance(model, TextModel):
         return False
     inner: Any = copy.deepcopy(model.model)
     config, fresh = inner.config, None
@@ -52,7 +52,7 @@ def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Ten
     except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
         logger.info("this network has no form of its own in transformers: %s", str(error).splitlines()[0])
         return False
-    with evaluating(model), evaluating(SequenceClassifier(fresh)) as again:
+    with evaluating(model), evaluating(TextModel(fresh)) as again:
         if not torch.allclose(model(*example_inputs), again(*example_inputs), atol=1e-5):
             return False
     fresh.save_pretrained(folder)

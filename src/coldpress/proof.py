@@ -21,6 +21,8 @@ from coldpress.cost.profiles import HOST, profile
 from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, sparsity, time_files
 from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
+from coldpress.generation import FILE as WITH_PAST
+from coldpress.generation import export_with_past
 from coldpress.plan import Plan, Space
 from coldpress.pretrained import save_pretrained
 from coldpress.recipe import Recipe
@@ -76,6 +78,8 @@ def build(
         folder / "model.fp32.onnx",
         folder / "model.onnx",
     )
+    if task.per_token:
+        export_with_past(student, task.example_inputs, folder / WITH_PAST)
     files = {"original": original, "compressed": folder / "model.onnx"}
     times = time_files(files, task.example_inputs, threads=recipe.threads, batch=recipe.batch, seed=recipe.seed)
     split: Split | None = task.report_split if task.test is not None or task.validation is not None else None
@@ -91,11 +95,12 @@ def build(
         if task.metric_name != "accuracy":
             own = {side: found.score(task.metric) for side, found in judged.items()}
             metrics["metric"] = {"name": task.metric_name, "split": split, **own}
-        details["confusion"] = {
-            "classes": list(task.classes) or [str(i) for i in range(task.num_classes)],
-            **{side: found.confusion(task.num_classes).tolist() for side, found in judged.items()},
-        }
-        details["scores"] = {side: scores.details(found) for side, found in judged.items()}
+        if not task.per_token:
+            details["confusion"] = {
+                "classes": list(task.classes) or [str(i) for i in range(task.num_classes)],
+                **{side: found.confusion(task.num_classes).tolist() for side, found in judged.items()},
+            }
+            details["scores"] = {side: scores.details(found) for side, found in judged.items()}
     details["latency_samples"] = {side: list(times[side].samples) for side in files}
     details["input"] = {
         "names": default_names(task.model, len(task.example_inputs)),
@@ -165,10 +170,12 @@ def _kept(recipe: Recipe, metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _side(model: nn.Module, path: Path, timing: Timing, judged: Evaluation | None, task: Task) -> dict[str, Any]:
+    likely = {"perplexity": judged.perplexity} if judged and task.metric_name == "log_likelihood" else {}
     return {
         "accuracy": judged.accuracy if judged else None,
         "accuracy_interval": list(judged.accuracy_interval) if judged else None,
-        "scores": scores.summary(judged) if judged else None,
+        **likely,
+        "scores": scores.summary(judged) if judged and not task.per_token else None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sparsity": sparsity(model),
         "macs": count_macs(model, task.example_inputs),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from coldpress.evaluate import Evaluation
 
 MOST_POINTS = 200
+MOST_CLASSES = 1000
 
 
 def class_scores(confusion: npt.ArrayLike) -> list[dict[str, float]]:
@@ -36,9 +37,10 @@ def roc(evaluation: Evaluation) -> list[tuple[float, float]]:
 
     Scores that are equal make one point. Raises ValueError unless there are two classes and samples of both.
     """
-    if evaluation.logits.shape[1] != 2 or not 0 < evaluation.labels.sum() < evaluation.samples:
+    logits = evaluation.logits
+    if logits is None or logits.shape[1] != 2 or not 0 < evaluation.labels.sum() < evaluation.samples:
         raise ValueError("a ROC curve needs two classes and samples of both")
-    margin = (evaluation.logits[:, 1] - evaluation.logits[:, 0]).double().numpy()
+    margin = (logits[:, 1] - logits[:, 0]).double().numpy()
     order = np.argsort(-margin, kind="stable")
     last = np.append(np.diff(margin[order]) != 0, True)
     positive = np.cumsum(evaluation.labels[order] == 1)[last]
@@ -58,7 +60,12 @@ def area(curve: list[tuple[float, float]]) -> float:
 
 
 def summary(evaluation: Evaluation) -> dict[str, float]:
-    """Means over classes of precision, recall and F1, and the area under the ROC curve where there are two classes."""
+    """Means over classes of precision, recall and F1, and the area under the ROC curve where there are two classes.
+
+    Nothing where the classes are too many to be looked at one by one, as a decoder's tokens are.
+    """
+    if max(evaluation.labels.max(), evaluation.predictions.max()) >= MOST_CLASSES:
+        return {}
     scores = class_scores(evaluation.confusion())
     found = {name: float(np.mean([score[name] for score in scores])) for name in ("precision", "recall", "f1")}
     with contextlib.suppress(ValueError):

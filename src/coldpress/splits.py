@@ -129,10 +129,11 @@ def draw(data: Any, count: int, seed: int) -> Batch:
 
 
 def check_labels(split: str, labels: Tensor, classes: int) -> None:
-    """Raise TaskError unless labels are integers in ``[0, classes)``."""
-    if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+    """Raise TaskError unless labels are integers in ``[0, classes)``, of samples or of their tokens."""
+    if labels.dim() not in (1, 2) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise TaskError(
-            f"{split} labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be integers (batch,)"
+            f"{split} labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be integers (batch,), "
+            "or (batch, tokens) for a decoder"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:

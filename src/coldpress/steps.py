@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from coldpress.cost.profiles import table_for
 from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
 from coldpress.energy.curvature import Sensitivities, divergence
-from coldpress.network import evaluating, first_tensor
+from coldpress.network import evaluating, logits_of
 from coldpress.plan import Plan, Space
 from coldpress.planning import Progress, calibration_parts, measure_energy
 from coldpress.pricing import Measured, Prices, extra_macs, price
@@ -185,7 +185,7 @@ def loss_on_calibration(task: Task, student: nn.Module, recipe: Recipe) -> float
     """KL (nats) of a network from the original on the images that judge plans."""
     _, part = calibration_parts(task, recipe)
     with evaluating(task.model), evaluating(student):
-        return divergence(first_tensor(task.model(*part)), first_tensor(student(*part)))
+        return divergence(logits_of(task.model(*part)), logits_of(student(*part)))
 
 
 def surgery(

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from coldpress import splits
-from coldpress.data import Batch, example_of, first_tensor, read_batches
+from coldpress.data import Batch, example_of, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import LOSSES, METRICS, Criterion, Evaluation, Metric, Predict, evaluate, predictor
+from coldpress.network import first_tensor
 
 logger = logging.getLogger("coldpress.task")
 
@@ -41,8 +42,8 @@ class Task:
     (its modules are then named ``model.*``); the user's own module is never changed.
 
     Args:
-        model: a trained classifier on the CPU that returns logits ``(batch, classes)``, or a tuple that starts with
-            them; it is set to eval mode.
+        model: a trained classifier on the CPU that returns logits ``(batch, classes)``, or a decoder that returns
+            ``(batch, tokens, classes)``, or a tuple that starts with them; it is set to eval mode.
         example_inputs: a tensor, or a tuple of tensors for a model with several inputs, each with a batch dimension;
             None takes one sample of the data.
         train: training data: a torch Dataset, a DataLoader, or a list of batches. Calibration is drawn from it. None
@@ -61,6 +62,7 @@ class Task:
 
     Attributes:
         num_classes: number of logits.
+        per_token: whether there are logits for every token, as a decoder gives them.
         classes: class names by label, ``()`` where the data has none.
 
     Raises:
@@ -113,7 +115,8 @@ class Task:
         self.example_inputs = self._examples(example_inputs)
         self.model = _checked_model(model, self.example_inputs)
         with torch.no_grad():
-            self.num_classes = int(self.model(*self.example_inputs).shape[1])
+            outputs = self.model(*self.example_inputs)
+        self.num_classes, self.per_token = int(outputs.shape[-1]), outputs.dim() == 3
         self.ignored_layers = _known_layers(self.model, model, ignored_layers)
         self.classes: tuple[str, ...] = next((c for d in given.values() if (c := splits.class_names(d))), ())
         for split in given:
@@ -147,7 +150,7 @@ class Task:
 
         Returns:
             inputs: tuple of tensors ``(n, ...)``.
-            labels: ``(n,)``.
+            labels: ``(n,)``, or ``(n, tokens)`` for a decoder.
         """
         count = self.calibration_size if n is None else n
         if self._calibration_data is None:
@@ -155,8 +158,8 @@ class Task:
         if count not in self._drawn:
             inputs, labels = splits.draw(self._calibration_data, count, self.seed)
             splits.check_labels("train", labels, self.num_classes)
-            if count >= ONE_CLASS and bool((labels == labels[0]).all()):
-                raise TaskError(f"all {len(labels)} labels drawn for calibration are {int(labels[0])}; two are needed")
+            if count >= ONE_CLASS and _all_same(labels):
+                raise TaskError(f"all {len(labels)} labels drawn for calibration are {_one(labels)}; two are needed")
             self._drawn = {count: (inputs, labels)}
         return self._drawn[count]
 
@@ -192,10 +195,13 @@ class Task:
             expected, found = [shape[1:] for shape in expected], [shape[1:] for shape in found]
         if expected != found:
             raise TaskError(f"{split} samples have shapes {found}, example_inputs {expected}; they must be the same")
+        if (labels.dim() == 2) != self.per_token:
+            wanted = "(batch, tokens), the next token of each" if self.per_token else "(batch,)"
+            raise TaskError(f"{split} labels are of shape {tuple(labels.shape)}; for this model they must be {wanted}")
         known = splits.known_labels(getattr(self, split))
         splits.check_labels(split, labels if known is None else known, self.num_classes)
-        if known is not None and len(known) > 1 and bool((known == known[0]).all()) and split != "test":
-            raise TaskError(f"all {len(known)} labels of {split} are {int(known[0])}; two classes or more are needed")
+        if known is not None and len(known) > 1 and split != "test" and _all_same(known):
+            raise TaskError(f"all {len(known)} labels of {split} are {_one(known)}; two classes or more are needed")
 
 
 def tensor_output(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> nn.Module:
@@ -224,13 +230,22 @@ def _checked_model(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> nn.M
         raise
     except Exception as error:
         raise TaskError(f"the model does not run on example_inputs of shape {shapes}: {error}") from error
-    if logits.dim() != 2 or len(logits) != len(example_inputs[0]) or logits.shape[1] < 2:
+    if logits.dim() not in (2, 3) or len(logits) != len(example_inputs[0]) or logits.shape[-1] < 2:
         raise TaskError(
-            f"the model's output is {tuple(logits.shape)} for inputs {shapes}; it must be (batch, 2 or more classes)"
+            f"the model's output is {tuple(logits.shape)} for inputs {shapes}; it must be (batch, 2 or more classes), "
+            "or (batch, tokens, 2 or more classes) for a decoder"
         )
     if not torch.isfinite(logits).all():
         raise TaskError("the model's outputs on example_inputs hold NaN or Inf; check its weights and the inputs")
     return wrapped
+
+
+def _one(labels: Tensor) -> int:
+    return int(labels.reshape(-1)[0])
+
+
+def _all_same(labels: Tensor) -> bool:
+    return bool((labels == _one(labels)).all())
 
 
 def _known_layers(model: nn.Module, inner: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def test_a_negative_weight_is_refused() -> None:
 
 def test_what_reads_heads_gated_neurons_or_a_table_reads_no_stream() -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
-    from coldpress.zoo.huggingface import SequenceClassifier
+    from coldpress.zoo.huggingface import TextModel
 
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
@@ -103,7 +103,7 @@ def test_what_reads_heads_gated_neurons_or_a_table_reads_no_stream() -> None:
         num_key_value_heads=2,
         pad_token_id=0,
     )
-    model = SequenceClassifier(transformers.LlamaForSequenceClassification(config)).eval()
+    model = TextModel(transformers.LlamaForSequenceClassification(config)).eval()
     ids = torch.randint(5, 3000, (2, 6))
     task = Task(model, (ids, torch.ones_like(ids)))
     space = find_space(task)

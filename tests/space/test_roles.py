@@ -19,7 +19,7 @@ from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.structure import rebuild
 
 transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
-from coldpress.zoo.huggingface import SequenceClassifier, as_linears  # noqa: E402
+from coldpress.zoo.huggingface import TextModel, as_linears  # noqa: E402
 
 COMMON = {"vocab_size": 100, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
 COMMON |= {"intermediate_size": 48, "max_position_embeddings": 32, "pad_token_id": 1, "initializer_range": 0.3}
@@ -54,7 +54,7 @@ def texts(make: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     ids = torch.randint(5, 100, (3, 12))
     mask = torch.ones_like(ids)
     mask[1, 8:] = 0
-    return SequenceClassifier(model).eval(), (ids, mask)
+    return TextModel(model).eval(), (ids, mask)
 
 
 def pictures() -> tuple[nn.Module, tuple[Tensor, ...]]:

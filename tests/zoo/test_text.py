@@ -115,3 +115,42 @@ def test_texts_need_a_tokenizer_and_a_place(tmp_path: Path) -> None:
         data(str(tmp_path))
     with pytest.raises(TaskError, match="check --data"):
         read(tmp_path / "nowhere", Words())
+
+
+def named_file(folder: Path, name: str, rows: list[tuple[str, str, object]]) -> Path:
+    path = folder / name
+    path.write_text("review\tanswer\tgood\n" + "".join(f"{a}\t{b}\t{label}\n" for a, b, label in rows))
+    return path
+
+
+def test_files_and_columns_can_be_named(tmp_path: Path) -> None:
+    train = named_file(tmp_path, "a.txt", [("x" * i, "y", i % 2) for i in range(1, 21)])
+    test = named_file(tmp_path, "b.tsv", [("x " * i, "yy", i % 2) for i in range(2, 6)])
+    splits = data(f"tsv:train={train},test={test},text=review+answer,label=good", tokenizer=Words())
+    assert len(splits.test) == 4
+    assert len(splits.train) + len(splits.validation) == 20
+    assert splits.test.ids[0].tolist() == [1, 1, 0, 2]
+    assert splits.test.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_one_named_file_is_split_in_three(tmp_path: Path) -> None:
+    train = named_file(tmp_path, "a.tsv", [("x" * i, "y", i % 2) for i in range(1, 61)])
+    splits = data(f"tsv:train={train},text=review,label=good", tokenizer=Words())
+    assert sum(len(part) for part in (splits.train, splits.validation, splits.test)) == 60
+    assert len(splits.test) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train={file},text=revue,label=good", "has the columns review, answer, good.*revue"),
+        ("train={file},text=review,label=best", "needs a label .best."),
+        ("train={file},columns=review", "'columns=review' in the data .* is not known"),
+        ("text=review", "names no file"),
+        ("train=nowhere.tsv", "no file nowhere.tsv"),
+    ],
+)
+def test_a_wrong_name_is_told(tmp_path: Path, words: str, message: str) -> None:
+    file = named_file(tmp_path, "a.tsv", [("x", "y", 0), ("xx", "y", 1)])
+    with pytest.raises(TaskError, match=message):
+        data("tsv:" + words.format(file=file), tokenizer=Words())

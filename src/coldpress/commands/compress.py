@@ -182,10 +182,10 @@ def _validation(metrics: Mapping[str, Any]) -> str:
     found = metrics.get("validation") or {}
     if not found:
         return ""
-    line = (
-        f"Validation {found.get('metric', 'accuracy')}: original {formats.percent(found['original'], 2)}, re-fitted "
-        f"{formats.percent(found['before_recovery'], 2)}, at the end {formats.percent(found['compressed'], 2)}"
-    )
+    metric = found.get("metric", "accuracy")
+    steps = {"original": "original", "before_recovery": "re-fitted", "compressed": "at the end"}
+    scores = [f"{words} {formats.score(found[name], metric)}" for name, words in steps.items()]
+    line = f"Validation {metric.replace('_', '-')}: {', '.join(scores)}"
     if "kept" in found:
         kept = "kept" if found["kept"] else "NOT kept"
         line += f"; the limit of {found['allowed_drop']:g} points is {kept}"

@@ -18,16 +18,18 @@ from coldpress import scores, zoo
 from coldpress.artifact import PROGRAM, load
 from coldpress.commands.subject import build_model, read_data, timing_example
 from coldpress.commands.terminal import out
-from coldpress.data import first_tensor, read_batches
+from coldpress.data import read_batches
 from coldpress.deploy import time_files
 from coldpress.errors import ArtifactError, TaskError
 from coldpress.evaluate import Evaluation, Predict, evaluate, predictor
+from coldpress.network import logits_of
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 from coldpress.runtime.sessions import run as run_session
 from coldpress.runtime.sessions import session
 from coldpress.splits import check_labels
 from coldpress.task import EVALUATION_BATCH
+from coldpress.windows import WindowData
 
 FORMS = ("onnx", "torch")
 
@@ -73,7 +75,8 @@ def run(
         "accuracy": found.accuracy,
         "accuracy_interval": list(found.accuracy_interval),
         "loss": found.loss,
-        "scores": scores.summary(found),
+        "perplexity": found.perplexity if isinstance(part[1], WindowData) else None,
+        "scores": {} if isinstance(part[1], WindowData) else scores.summary(found),
         "latency_ms": latency,
     }
     if as_json:
@@ -163,7 +166,7 @@ def time_torch(
     try:
         with torch.inference_mode():
             for _ in range(5):
-                first_tensor(model(*inputs))
+                logits_of(model(*inputs))
             start = time.perf_counter()
             while len(samples) < repeats and (len(samples) < 10 or time.perf_counter() - start < seconds):
                 begin = time.perf_counter_ns()
@@ -190,6 +193,8 @@ def _table(facts: dict[str, Any]) -> Table:
     table.add_row("data", f"{facts['data']} ({facts['split']}, {facts['samples']:,} samples)")
     table.add_row("accuracy", formats.percent(facts["accuracy"], 2))
     table.add_row("95 % interval", formats.interval(facts["accuracy_interval"]))
+    if facts["perplexity"] is not None:
+        table.add_row("perplexity", formats.three(facts["perplexity"]))
     for name, value in facts["scores"].items():
         words = "area under the ROC curve" if name == "roc_auc" else f"{name.upper() if name == 'f1' else name}, mean"
         table.add_row(words, formats.percent(value, 2))

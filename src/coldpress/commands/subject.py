@@ -15,7 +15,9 @@ from coldpress.errors import TaskError
 from coldpress.recipe import Recipe
 from coldpress.task import Task
 from coldpress.tokens import TokenData
+from coldpress.windows import WindowData
 from coldpress.zoo.huggingface import PREFIX as HUGGING_FACE
+from coldpress.zoo.huggingface import has_weights
 
 LIBRARIES = ("torchvision", "timm")
 IMAGE_SIZES = {"fashion_cnn": (1, 28, 28), "cifar": (3, 32, 32), "torchvision": (3, 224, 224), "timm": (3, 224, 224)}
@@ -40,7 +42,7 @@ def timing_example(data: Any, tokens: int | None) -> tuple[Tensor, ...]:
     """Inputs of one sample, ``(1, ...)`` each, of so many tokens. Raises TaskError where there are none to count."""
     if tokens is None:
         return example_of(data)
-    if not isinstance(data, TokenData):
+    if not isinstance(data, TokenData | WindowData):
         raise TaskError(f"tokens is {tokens}, but the data holds no texts: leave --tokens out")
     return data.example(tokens=tokens)
 
@@ -51,7 +53,7 @@ def read_data(recipe: Recipe) -> zoo.Splits:
         raise TaskError(
             f"no data is given: --data NAME, one of {', '.join(zoo.data_names())}, folder:PATH, or a file of texts"
         )
-    return zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(recipe.model or ""))
+    return zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(recipe.model or ""), recipe.tokens)
 
 
 def build_model(
@@ -92,7 +94,13 @@ def build_model(
         )
     given = None if weights == "random" else weights
     if name.startswith(HUGGING_FACE):
-        return zoo.model(name, num_classes, given)
+        if weights is None and not untrained and not has_weights(name.removeprefix(HUGGING_FACE)):
+            raise TaskError(
+                f"{name} holds no safetensors, so its weights would be random: give --weights FILE, one that coldpress "
+                "train wrote, or, if that is meant, --weights random"
+            )
+        read = None if splits is None else isinstance(splits.train or splits.validation or splits.test, WindowData)
+        return zoo.model(name, num_classes, given, next_token=read)
     if num_classes is None and splits is not None and not own and not (prefix and given == "pretrained"):
         num_classes = count_classes(splits)
     return zoo.model(name, num_classes, given)

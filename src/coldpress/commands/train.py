@@ -54,7 +54,8 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_ou
         history = fit(task.model, task, settings, checkpoint_dir=checkpoints, progress=step)
     for epoch in history.epochs:
         loss = "" if epoch.train_loss is None else f"train loss {epoch.train_loss:.4f}"
-        score = "" if epoch.validation_score is None else f"validation {formats.percent(epoch.validation_score, 2)}"
+        known = epoch.validation_score is not None
+        score = f"validation {formats.score(epoch.validation_score, task.metric_name)}" if known else ""
         err.print(f"epoch {epoch.epoch}: {', '.join(filter(None, (loss, score))) or 'as given'}", highlight=False)
     judged = {split: _judged(task.evaluate(model, split)) for split in JUDGED if getattr(task, split) is not None}
     facts = {
@@ -73,7 +74,9 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_ou
     shutil.rmtree(checkpoints, ignore_errors=True)
     for split, values in judged.items():
         interval = formats.interval(values["interval"])
-        out.print(f"{split}: {formats.percent(values['accuracy'], 2)} ({interval}, {values['samples']:,} samples)")
+        likely = f"{formats.score(-values['loss'], task.metric_name)}, next token " if task.per_token else ""
+        count = f"{values['samples']:,} {'tokens' if task.per_token else 'samples'}"
+        out.print(f"{split}: {likely}{formats.percent(values['accuracy'], 2)} ({interval}, {count})")
     out.print(f"Wrote {path} and {about}", soft_wrap=True, highlight=False)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from coldpress.energy.suffix import Suffix
 from coldpress.errors import TaskError
+from coldpress.network import evaluating, logits_of
 from coldpress.plan import Space
 from coldpress.problem import Energy
 from coldpress.surgery.effects import Effects
@@ -30,6 +31,9 @@ logger = logging.getLogger("coldpress.energy")
 Floats = npt.NDArray[np.float64]
 MOST_BYTES = 4_000_000_000
 """Recorded activations held at once; more calibration images than fit are taken in parts."""
+MOST_FEATURES = 1 << 18
+"""Numbers kept of an option's effect. Where images (or tokens) times classes are more, classes are projected at random
+onto fewer: inner products of features stay as they are but for some per cent (Johnson and Lindenstrauss 1984)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Sensitivities:
     """What every option alone does to the network's output on calibration data.
 
     Attributes:
-        features: ``(options, images * classes)`` float32: S^(1/2) d / sqrt(N), so that K = features features^T.
+        features: ``(options, images * classes)`` float32: S^(1/2) d / sqrt(N), so that K = features features^T; N
+            counts images, or tokens where each has logits. Of many classes it holds fewer random projections.
         kl: ``(options,)`` measured KL divergence (nats) of each option alone.
         linear: ``(options,)`` first-order term; zeros around the original.
         measured: ``(options,)`` whether the option was run (or is the incumbent's).
@@ -82,12 +87,16 @@ class Sensitivities:
 
 @dataclass
 class _Sums:
+    """What is summed over the parts of the data; an option's place in it is ``offsets[unit]`` and its own."""
+
+    offsets: npt.NDArray[np.int64]
+    rows: int
+    few: int
     features: list[list[Tensor]]
     kl: Floats
     linear: Floats
     constant: float = 0.0
     full_pass: float = 0.0
-    images: int = 0
     runs: int = field(default=0)
 
 
@@ -127,17 +136,20 @@ def sensitivities(
         if o != base[u] and (radius is None or abs(o - base[u]) <= radius)
     ]
     total = int(offsets[-1])
-    sums = _Sums([[] for _ in range(total)], np.zeros(total), np.zeros(total))
-    images = len(inputs[0])
+    with evaluating(model):
+        one = logits_of(model(*[tensor[:1] for tensor in inputs]))
+    rows, classes = len(one) * len(inputs[0]), one.shape[1]
+    few = min(max(MOST_FEATURES // rows, 16), classes)
+    sums = _Sums(offsets, rows, few, [[] for _ in range(total)], np.zeros(total), np.zeros(total))
     parts = list(_parts(model, inputs))
     effects.replacements(given)
     for done, part in enumerate(parts):
-        _measure(model, space, effects, part, given, wanted, offsets, sums, images, progress, done, len(parts))
-    width = max((sum(t.numel() for t in rows) for rows in sums.features), default=0)
+        _measure(model, space, effects, part, given, wanted, sums, progress, done, len(parts))
+    width = max((sum(t.numel() for t in found) for found in sums.features), default=0)
     features = np.zeros((total, width), dtype=np.float32)
-    for i, rows in enumerate(sums.features):
-        if rows:
-            features[i] = torch.cat([row.ravel() for row in rows]).numpy()
+    for i, found in enumerate(sums.features):
+        if found:
+            features[i] = torch.cat([feature.ravel() for feature in found]).numpy()
     measured = np.zeros(total, dtype=bool)
     measured[[int(offsets[u]) + o for u, o in [*wanted, *enumerate(base)]]] = True
     seconds = time.perf_counter() - start
@@ -151,9 +163,7 @@ def _measure(
     inputs: Sequence[Tensor],
     given: dict[str, str],
     wanted: Sequence[tuple[int, int]],
-    offsets: npt.NDArray[np.int64],
     sums: _Sums,
-    images: int,
     progress: Callable[[int, int], None] | None,
     part: int,
     parts: int,
@@ -169,24 +179,42 @@ def _measure(
         p = log_p.exp()
         log_q = around.log_softmax(dim=1)
         q = log_q.exp()
-        sums.constant += float((p * (log_p - log_q)).sum()) / images
+        projected = _projection(len(q), q.shape[1], sums.few, part)
+        sums.constant += float((p * (log_p - log_q)).sum()) / sums.rows
         for done, (u, o) in enumerate(wanted):
             unit = space.units[u]
             choices = given | {unit.name: unit.options[o].label}
             logits = suffix.run(effects.replacements(choices)).double()
-            i = int(offsets[u]) + o
+            i = int(sums.offsets[u]) + o
             if not torch.isfinite(logits).all():
                 logger.warning("%s at %s gives outputs that are not finite", unit.name, unit.options[o].label)
                 logits = torch.nan_to_num(logits, nan=0.0, posinf=1e4, neginf=-1e4)
             d = logits - around
-            sums.kl[i] += float((p * (log_p - logits.log_softmax(dim=1))).sum()) / images
+            sums.kl[i] += float((p * (log_p - logits.log_softmax(dim=1))).sum()) / sums.rows
             if given:
-                sums.linear[i] += float(((q - p) * d).sum()) / images
+                sums.linear[i] += float(((q - p) * d).sum()) / sums.rows
             root = q.sqrt() * (d - (q * d).sum(dim=1, keepdim=True))
-            sums.features[i].append((root / images**0.5).float())
+            feature = (root / sums.rows**0.5).float()
+            sums.features[i].append(projected(feature))
             sums.runs += part == 0
             if progress:
                 progress(part * len(wanted) + done + 1, parts * len(wanted))
+
+
+def _projection(rows: int, classes: int, few: int, part: int) -> Callable[[Tensor], Tensor]:
+    """From ``(rows, classes)`` to ``(rows, few)``, keeping inner products in expectation.
+
+    Every row has signs of its own: rows that an option changes alike must not all err alike.
+    """
+    if few == classes:
+        return lambda feature: feature
+
+    def signs(first: int, seed: int) -> Tensor:
+        drawn = torch.randint(0, 2, (first, classes), generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
+        return 2 * drawn - 1
+
+    own, common = signs(rows, part + 1), signs(few, 0).float() / few**0.5
+    return lambda feature: (feature * own) @ common.T
 
 
 def _parts(model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:

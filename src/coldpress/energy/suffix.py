@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coldpress.network import evaluating, first_tensor
+from coldpress.network import evaluating, logits_of
 
 Forward = Callable[..., Any]
 BATCH = 64
@@ -92,7 +92,7 @@ class Suffix:
             given = [tensor.clone() for tensor in part]
             versions = [tensor._version for tensor in given]
             with evaluating(self.model):
-                found.append(first_tensor(self.model(*given)))
+                found.append(logits_of(self.model(*given)))
             self._writes |= [tensor._version for tensor in given] != versions
             self._records.append(self._calls)
         self._recording = False
@@ -125,7 +125,7 @@ class Suffix:
                 for part, record in zip(self.parts, self._records):
                     self._calls = record
                     given = [tensor.clone() for tensor in part] if self._writes else part
-                    found.append(first_tensor(self.model(*given)))
+                    found.append(logits_of(self.model(*given)))
         finally:
             self._replaced, self._first = self.base, -1
         return torch.cat(found)

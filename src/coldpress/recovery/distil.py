@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coldpress.data import first_tensor
 from coldpress.errors import TaskError
+from coldpress.network import logits_of
 from coldpress.recovery.hints import Hints
 from coldpress.recovery.precision import autocast, choose_device, place_model
 from coldpress.recovery.settings import Settings
@@ -88,7 +88,7 @@ def distillation_loss(teacher: nn.Module, task: Task, settings: Settings, temper
 
     def loss(logits: Tensor, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         with torch.no_grad(), forward():
-            target = first_tensor(teacher(*inputs))
+            target = logits_of(teacher(*inputs))
         target = F.log_softmax(target.float() / temperature, dim=1)
         log_p = F.log_softmax(logits / temperature, dim=1)
         distance = temperature**2 * F.kl_div(log_p, target, reduction="batchmean", log_target=True)

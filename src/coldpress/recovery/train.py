@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from coldpress import splits
-from coldpress.data import first_tensor, read_batches
+from coldpress.data import read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import evaluate
+from coldpress.network import logits_of
 from coldpress.recovery.checkpoints import Checkpoints
 from coldpress.recovery.muon import MuonSGD
 from coldpress.recovery.precision import Context, autocast, choose_device, place, place_model
@@ -178,7 +179,7 @@ class _Run:
 
         def predict(inputs: tuple[Tensor, ...]) -> Tensor:
             with torch.inference_mode(), self.forward():
-                return first_tensor(model(*(place(x, self.device) for x in inputs))).float().cpu()
+                return logits_of(model(*(place(x, self.device) for x in inputs))).float().cpu()
 
         return evaluate(predict, self.task.batches("validation"), self.task.loss).score(self.task.metric)
 
@@ -187,8 +188,8 @@ class _Run:
     ) -> float:
         placed = tuple(place(x, self.device) for x in inputs)
         with self.forward():
-            logits = first_tensor(model(*placed))
-        value = self.loss(logits.float(), placed, labels.to(self.device))
+            logits = logits_of(model(*placed))
+        value = self.loss(logits.float(), placed, labels.reshape(-1).to(self.device))
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -154,19 +154,20 @@ def trace(points: Sequence[Sequence[float | None]]) -> list[Figure]:
     return [Figure("", axes.svg(marks, "solver's energy and bound against time"), key=key)]
 
 
-def history(epochs: Sequence[Json], original_accuracy: float | None = None) -> list[Figure]:
-    """Recovery: validation accuracy and training loss by epoch."""
+def history(epochs: Sequence[Json], original: float | None = None, metric: str = "accuracy") -> list[Figure]:
+    """Recovery: the validation score (of the original too) and the training loss by epoch."""
     figures = []
-    for field, title, factor in (
-        ("validation_accuracy", "validation accuracy, %", 100.0),
-        ("train_loss", "training loss", 1.0),
-    ):
-        xy: list[Point] = [(float(e["epoch"]), factor * e[field]) for e in epochs if formats.known(e.get(field))]
+    shown: dict[str, tuple[str, Callable[[float], float]]] = {
+        "validation_accuracy": ("validation accuracy, %", lambda value: 100 * value),
+        "train_loss": ("training loss", lambda value: value),
+    }
+    if metric == "log_likelihood":
+        shown["validation_accuracy"] = ("validation perplexity", lambda value: math.exp(-value))
+    for field, (title, scale) in shown.items():
+        xy: list[Point] = [(float(e["epoch"]), scale(e[field])) for e in epochs if formats.known(e.get(field))]
         if not xy:
             continue
-        reference = (
-            100 * original_accuracy if field == "validation_accuracy" and original_accuracy is not None else None
-        )
+        reference = scale(original) if field == "validation_accuracy" and original is not None else None
         area = axes.frame(
             [*xy, (xy[0][0], reference if reference is not None else xy[0][1])], "epoch", title, whole=True
         )

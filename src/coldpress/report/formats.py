@@ -53,6 +53,17 @@ def milliseconds(value: Number) -> str:
     return f"{three(value)} ms" if known(value) else DASH
 
 
+def score(value: float | None, metric: str = "accuracy") -> str:
+    """A metric's value: a percentage, or of a log-likelihood (nats a token) the perplexity.
+
+    >>> score(0.9), score(-1.0, "log_likelihood")
+    ('90.00 %', 'perplexity 2.72')
+    """
+    if value is not None and metric == "log_likelihood":
+        return f"perplexity {three(math.exp(-value))}"
+    return percent(value, 2)
+
+
 def percent(value: Number, digits: int = 1) -> str:
     """A fraction as a percentage: ``0.887`` is ``88.7 %``."""
     return DASH if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"

@@ -131,7 +131,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "refused_known": "refused" in details,
         "trace": figures.trace(details.get("trace") or []),
         "solver": _plain(solver),
-        "history": figures.history(details.get("history") or [], _validation_accuracy(metrics)),
+        "history": figures.history(details.get("history") or [], *_validation(metrics)),
         "steps": steps,
         "choices": (metrics.get("plan") or plan.get("choices") or {}),
         "command": metrics.get("command") or "",
@@ -142,9 +142,10 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
     }
 
 
-def _validation_accuracy(metrics: Json) -> float | None:
-    """The original's accuracy on validation data, the only one that a training curve may be held against."""
-    return (metrics.get("validation") or {}).get("original")
+def _validation(metrics: Json) -> tuple[float | None, str]:
+    """The original's score on validation data, the only one that a training curve may be held against; its metric."""
+    found = metrics.get("validation") or {}
+    return found.get("original"), found.get("metric", "accuracy")
 
 
 def _plain(values: Json) -> dict[str, str]:

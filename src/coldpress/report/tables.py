@@ -45,12 +45,15 @@ def comparison(metrics: Json) -> list[Row]:
     change = _difference(metrics)
     add(f"Accuracy ({split})" if split else "Accuracy", pair, lambda v: formats.percent(v, 2), change)
     own = metrics.get("metric") or {}
-    if own:
+    if own and "perplexity" not in after:
         pair = own.get("original"), own.get("compressed")
         label = own["name"] + (f" ({own['split']})" if own.get("split") else "")
         add(label, pair, formats.three, "", "the task's metric; higher is better")
     pair = before.get("accuracy_interval"), after.get("accuracy_interval")
     add("95 % interval", pair, formats.interval, _difference_interval(metrics), "of the difference: paired")
+    pair = before.get("perplexity"), after.get("perplexity")
+    label = f"Perplexity ({split})" if split else "Perplexity"
+    add(label, pair, formats.three, formats.ratio(*pair, "lower", "higher"), "exponential of the loss a token")
     scores = before.get("scores") or {}, after.get("scores") or {}
     means = "mean over classes"
     for field, label, note in (

@@ -37,6 +37,7 @@ def export(
     path: str | Path,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    free: Sequence[Sequence[int]] | None = None,
 ) -> Path:
     """Write ``model`` as one ONNX file whose first dimension is free, and prove that it computes the same.
 
@@ -48,6 +49,7 @@ def export(
         path: the file to write; written beside and renamed.
         input_names: one for each input; by default those of `default_names`.
         output_names: one for each output; by default "logits", "output_1", ...
+        free: for each input, which of its dimensions are free beside the first; by default those of `free_batch`.
 
     Returns:
         The path.
@@ -67,7 +69,7 @@ def export(
         opsets = _opsets(model, inputs)
         for opset in opsets:
             try:
-                written = _convert(model, inputs, names_in, names_out, opset)
+                written = _convert(model, inputs, names_in, names_out, opset, free)
                 _tidy(written)
                 write_model(written, path, lambda place: _check(model, inputs, place))
                 break
@@ -119,7 +121,9 @@ def default_names(model: nn.Module, inputs: int) -> list[str]:
     return [str(name) for name in own[:inputs]] if len(own) >= inputs else _names("input", "input", inputs)
 
 
-def free_batch(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+def free_batch(
+    model: nn.Module, inputs: Sequence[Tensor], free: Sequence[Sequence[int]] | None = None
+) -> tuple[Any, ...]:
     """``dynamic_shapes`` for torch.export: the first dimension of every input is free.
 
     So is the second of whole numbers ``(batch, tokens)``, where a model takes several such inputs.
@@ -127,11 +131,14 @@ def free_batch(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
     Args:
         model: its forward may take its inputs one by one or as ``*inputs``.
         inputs: each ``(batch, ...)``.
+        free: for each input, which further dimensions are free; None: as said above.
     """
     batch = torch.export.Dim("batch", min=1)
-    tokens = [x.dim() == 2 and not x.is_floating_point() for x in inputs]
-    length = {1: torch.export.Dim.DYNAMIC} if sum(tokens) > 1 else {}  # as long as the model's positions reach
-    shapes: list[Any] = [{0: batch} | (length if free else {}) for free in tokens]
+    if free is None:
+        tokens = [x.dim() == 2 and not x.is_floating_point() for x in inputs]
+        free = [(1,) if token and sum(tokens) > 1 else () for token in tokens]
+    # As long as the model's positions reach.
+    shapes: list[Any] = [{0: batch} | dict.fromkeys(more, torch.export.Dim.DYNAMIC) for more in free]
     for named, parameter in enumerate(inspect.signature(model.forward).parameters.values()):
         if parameter.kind is parameter.VAR_POSITIONAL:
             return (*shapes[:named], tuple(shapes[named:]))
@@ -201,7 +208,12 @@ def _names(first: str, rest: str, count: int) -> list[str]:
 
 
 def _convert(
-    model: nn.Module, inputs: tuple[Tensor, ...], names_in: list[str], names_out: list[str], opset: int
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names_in: list[str],
+    names_out: list[str],
+    opset: int,
+    free: Sequence[Sequence[int]] | None,
 ) -> onnx.ModelProto:
     quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")
     levels = [logger.level for logger in quiet]
@@ -216,7 +228,7 @@ def _convert(
                 dynamo=True,
                 opset_version=opset,
                 external_data=False,
-                dynamic_shapes=free_batch(model, inputs),
+                dynamic_shapes=free_batch(model, inputs, free),
                 input_names=names_in,
                 output_names=names_out,
                 verbose=False,

@@ -55,7 +55,7 @@ def session(
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = _LEVELS[optimisation]
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised as well
     # Threads that spin between two runs steal time from whatever is measured next to them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")

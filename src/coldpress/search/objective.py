@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from coldpress.energy.correlation import without_dead_choices
 from coldpress.errors import SearchError
-from coldpress.network import evaluating, first_tensor, forwarding
+from coldpress.network import evaluating, forwarding, logits_of
 from coldpress.plan import KEEP, Space, Unit
 from coldpress.problem import Problem
 from coldpress.search.samplers import SAMPLERS
@@ -133,7 +132,7 @@ class Objective:
         self.labels_of = {unit.name: offered(unit, settings.options) for unit in space.units}
         with evaluating(effects.model):
             parts = [self._part(start) for start in range(0, len(self.labels), BATCH)]
-            self.original = torch.cat([first_tensor(effects.model(*part)) for part in parts])
+            self.original = [logits_of(effects.model(*part)) for part in parts]
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """The objectives' values.
@@ -211,15 +210,16 @@ class Objective:
             yield seen, {**costs, "accuracy": accuracy, "kl": kl, "fitness": fitness}
 
     def _run(self, choices: Mapping[str, str]) -> Iterator[tuple[int, float, float]]:
-        right, kl, rung = 0, 0.0, math.ceil(len(self.labels) / self.settings.rungs)
+        right, kl, rung = 0.0, 0.0, math.ceil(len(self.labels) / self.settings.rungs)
         model = self.effects.model
         with evaluating(model), forwarding(model, self.effects.replacements(choices)):
-            for start in range(0, len(self.labels), BATCH):
-                logits = first_tensor(model(*self._part(start)))
-                part = slice(start, start + BATCH)
-                right += int((logits.argmax(1) == self.labels[part]).sum())
-                wanted, given = (F.log_softmax(t.float(), dim=1) for t in (self.original[part], logits))
-                kl += float(F.kl_div(given, wanted, reduction="sum", log_target=True))
+            for start, original in zip(range(0, len(self.labels), BATCH), self.original):
+                logits = logits_of(model(*self._part(start)))
+                labels = self.labels[start : start + BATCH]
+                share = len(labels) / len(logits)  # of a sample in a row
+                right += share * int((logits.argmax(1) == labels.reshape(-1)).sum())
+                wanted, given = (F.log_softmax(t.float(), dim=1) for t in (original, logits))
+                kl += share * float(F.kl_div(given, wanted, reduction="sum", log_target=True))
                 seen = min(start + BATCH, len(self.labels))
                 if seen // rung > start // rung or seen == len(self.labels):
                     yield seen, right / seen, kl / seen

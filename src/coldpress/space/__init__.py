@@ -11,7 +11,7 @@ from coldpress.errors import SpaceError
 from coldpress.plan import KEEP, ChannelGroup, LayerShape, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.blocks import residual_blocks
 from coldpress.space.channels import channel_groups
-from coldpress.space.layers import layer_shapes, table_shapes
+from coldpress.space.layers import layer_shapes, table_shapes, tied_modules
 from coldpress.space.meetings import meetings
 from coldpress.space.ranks import rank_options
 from coldpress.space.widths import width_options
@@ -70,7 +70,11 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     layers = list(shapes)
     if "bits" in kinds:  # tables are stored and hardly run: they matter where bytes do
         shapes = {**shapes, **table_shapes(model, example_inputs)}
-    free = {name: shape for name, shape in shapes.items() if not _under(name, ignored)}
+    tied = {name: other for name, other in tied_modules(model).items() if name in shapes}
+    refused |= {
+        f"{name}:rank": f"its weight is also that of {other!r}: it keeps its form" for name, other in tied.items()
+    }
+    free = {name: shape for name, shape in shapes.items() if not _under(name, ignored) and name not in tied}
     if "rank" in kinds:
         able = {name: shape for name, shape in free.items() if factors(model.get_submodule(name))}
         options = {name: rank_options(shape) for name, shape in able.items()}

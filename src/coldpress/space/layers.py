@@ -38,15 +38,26 @@ def count_macs(model: nn.Module, example_inputs: Sequence[Tensor]) -> int:
 
 def table_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, LayerShape]:
     """Shapes of the large tables of embeddings that one run reads once, and that share their weights with no layer."""
-    owners = [id(p) for m in model.modules() for p in m.parameters(recurse=False)]
+    tied = tied_modules(model)
     found = _seen(model, example_inputs, (nn.Embedding,), _table_shape)
     return {
         name: shapes[0]
         for name, shapes in found.items()
-        if len(shapes) == 1
-        and shapes[0].weights >= LEAST_TABLE
-        and owners.count(id(model.get_submodule(name).get_parameter("weight"))) == 1
+        if len(shapes) == 1 and shapes[0].weights >= LEAST_TABLE and name not in tied
     }
+
+
+def tied_modules(model: nn.Module) -> dict[str, str]:
+    """Modules whose weight is another module's too, with the other: a decoder's head and its table of embeddings.
+
+    To factorise or round one of them would only add a second copy.
+    """
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    shared = [names for names in owners.values() if len(names) > 1]
+    return {name: next(other for other in names if other != name) for names in shared for name in names}
 
 
 def _calls(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, list[LayerShape]]:

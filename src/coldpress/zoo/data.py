@@ -14,7 +14,9 @@ from torch.utils.data import ConcatDataset
 from coldpress.data import MemoryData
 from coldpress.errors import TaskError
 from coldpress.splits import split
-from coldpress.zoo import cifar10, fashion_mnist, folder, huggingface, text
+from coldpress.windows import WindowData
+from coldpress.zoo import cifar10, fashion_mnist, folder, huggingface, plain_text, text
+from coldpress.zoo.named import Named, is_named, parse
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class Splits:
     tokenizer: Any = None
 
     def arguments(self) -> dict[str, Any]:
-        """The three, and the tokenizer where there is one, as keyword arguments of Task."""
+        """The three, the tokenizer where there is one, and a decoder's metric, as keyword arguments of Task."""
         more = {} if self.tokenizer is None else {"tokenizer": self.tokenizer}
+        if isinstance(self.train or self.validation or self.test, WindowData):
+            more["metric"] = "log_likelihood"
         return {"train": self.train, "validation": self.validation, "test": self.test, **more}
 
     def whole(self) -> Splits:
@@ -40,17 +44,26 @@ class Splits:
         return replace(self, train=ConcatDataset([self.train, self.validation]), validation=None)
 
 
-def data(name: str, data_dir: str | Path | None = None, seed: int = 0, tokenizer: text.Encode | None = None) -> Splits:
+def data(
+    name: str,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    tokenizer: Any = None,
+    window: int | None = None,
+) -> Splits:
     """Read a data set by name.
 
     Args:
         name: one of `data_names()`; ``folder:PATH`` for an image folder (``PATH/<class>/*.png``, or with the
             sub-folders train, and validation or test, of such folders); the path of a file of texts, or of a folder
-            of such files (see `coldpress.zoo.text`); or ``hf:NAME`` for a data set of the Hugging Face hub.
+            of such files (see `coldpress.zoo.text`); the same with files and columns by name, ``tsv:train=FILE,
+            test=FILE,text=COLUMN,label=COLUMN`` (see `coldpress.zoo.named`); plain text for decoders, a file or folder
+            of ``.txt``; or ``hf:NAME`` for a data set of the Hugging Face hub.
         data_dir: where the files are; the environment variable COLDPRESS_DATA where None. ``cifar10`` and
             ``fashion-mnist`` are downloaded there, or into the cache, when missing.
         seed: of the validation split, where the data set has none of its own.
-        tokenizer: of the model, for texts.
+        tokenizer: of the model, for texts; plain text without one is read as bytes.
+        window: tokens in a window of plain text, 128 by default.
 
     Returns:
         Train, validation and test data. Exact duplicates across the splits are taken out of train.
@@ -63,9 +76,15 @@ def data(name: str, data_dir: str | Path | None = None, seed: int = 0, tokenizer
         if not path:
             raise TaskError("folder: names no path; write folder:PATH")
         return Splits(*folder.read(Path(path), seed))
-    if prefix == "hf" or (name not in _READERS and text.is_text(name)):
+    named = parse(name) if is_named(name) else None
+    plain = _plain_files(name, named)
+    if plain:
+        return Splits(*plain_text.read(plain, tokenizer, window or plain_text.WINDOW), tokenizer)
+    if named or prefix == "hf" or (name not in _READERS and text.is_text(name)):
         if tokenizer is None:
             raise TaskError(f"{name} holds texts; they need a model with a tokenizer: --model hf:FOLDER_OR_NAME")
+        if named:
+            return Splits(*text.read_named(named, tokenizer, seed), tokenizer)
         found = huggingface.data(path, tokenizer, seed) if prefix == "hf" else text.read(Path(name), tokenizer, seed)
         return Splits(*found, tokenizer)
     if name not in _READERS:
@@ -83,6 +102,25 @@ def data(name: str, data_dir: str | Path | None = None, seed: int = 0, tokenizer
     else:
         train = train.without(validation)
     return Splits(train, validation, test)
+
+
+def _plain_files(name: str, named: Named | None) -> dict[str, Path]:
+    """The files of plain text that a name means, by part; none where it means something else."""
+    if named is not None:
+        return named.files if named.kind == "txt" else {}
+    path = Path(name)
+    if path.suffix == plain_text.SUFFIX:
+        if not path.is_file():
+            raise TaskError(f"there is no text file {path}; check --data")
+        return {"train": path}
+    if name in _READERS or not path.is_dir():
+        return {}
+
+    def plain(file: Path) -> bool:
+        return file.suffix == plain_text.SUFFIX
+
+    files = {part: text.file_of(path, names, plain) for part, names in text.PARTS.items()}
+    return {part: file for part, file in files.items() if file is not None}
 
 
 def data_names() -> tuple[str, ...]:

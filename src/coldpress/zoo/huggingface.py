@@ -1,4 +1,4 @@
-"""Classifiers, tokenizers and data sets of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
+"""Text models, tokenizers and data sets of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from coldpress.zoo import text
 PREFIX = "hf:"
 
 
-class SequenceClassifier(nn.Module):
-    """A transformers classifier that takes its inputs one by one and returns logits ``(batch, classes)``.
+TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "merges")
+DECODERS = ("ForCausalLM", "LMHeadModel")
+
+
+class TextModel(nn.Module):
+    """A transformers model that takes its inputs one by one and returns its logits.
+
+    They are ``(batch, classes)`` of a classifier, ``(batch, tokens, vocabulary)`` of a decoder.
 
     Attributes:
         model: the transformers model.
@@ -30,7 +36,7 @@ class SequenceClassifier(nn.Module):
         self.model = model
         config: Any = getattr(model, "config", None)
         if config is not None:
-            config.use_cache = False  # texts are classified whole; nothing is generated
+            config.use_cache = False  # texts are read whole; nothing is generated
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
@@ -38,12 +44,13 @@ class SequenceClassifier(nn.Module):
         return logits
 
 
-def classifier(name: str, num_classes: int | None = None) -> nn.Module:
-    """A sequence classifier in fp32, its attention by ``scaled_dot_product_attention``.
+def network(name: str, num_classes: int | None = None, next_token: bool | None = None) -> nn.Module:
+    """A sequence classifier or a decoder in fp32, its attention by ``scaled_dot_product_attention``.
 
     Args:
-        name: a folder with config.json and safetensors, or a name on the hub.
+        name: a folder with config.json and safetensors (without these its weights are random), or a name on the hub.
         num_classes: outputs, for models without a head of their own.
+        next_token: whether it is to predict the next token; None: what its configuration says.
 
     Raises:
         TaskError: transformers is not installed, or there is no such model.
@@ -51,15 +58,30 @@ def classifier(name: str, num_classes: int | None = None) -> nn.Module:
     transformers = _library("transformers", f"hf:{name}")
     transformers.utils.logging.disable_progress_bar()
     more: dict[str, Any] = {} if num_classes is None else {"num_labels": num_classes}
+    words = "decoder" if next_token else "sequence classifier"
     try:
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            _place(name), use_safetensors=True, attn_implementation="sdpa", trust_remote_code=False, **more
-        )
+        place = _place(name)
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **more)
+        if next_token is None:
+            next_token = any(kind.endswith(DECODERS) for kind in config.architectures or ())
+        words = "decoder" if next_token else "sequence classifier"
+        kind = transformers.AutoModelForCausalLM if next_token else transformers.AutoModelForSequenceClassification
+        how = {"attn_implementation": "sdpa", "trust_remote_code": False}
+        if has_weights(name):
+            model = kind.from_pretrained(place, use_safetensors=True, **how, **({} if next_token else more))
+        else:
+            model = kind.from_config(config, **how)
     except (OSError, ValueError, RuntimeError) as error:
-        raise TaskError(f"hf:{name} cannot be loaded as a sequence classifier: {_first_line(error)}") from error
+        raise TaskError(f"hf:{name} cannot be loaded as a {words}: {_first_line(error)}") from error
     model = model.float()
     as_linears(model)
-    return SequenceClassifier(model).eval()
+    return TextModel(model).eval()
+
+
+def has_weights(name: str) -> bool:
+    """Whether a model brings weights: all do but a folder that holds none."""
+    folder = Path(name).expanduser()
+    return not folder.is_dir() or any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
 
 
 def as_linears(model: nn.Module) -> None:
@@ -75,8 +97,11 @@ def as_linears(model: nn.Module) -> None:
 
 
 def tokenizer(name: str) -> Any:
-    """The tokenizer that belongs to a model. Raises TaskError when there is none."""
+    """The tokenizer that belongs to a model; None for a folder without one. Raises TaskError when it is broken."""
     transformers = _library("transformers", f"hf:{name}")
+    folder = Path(_place(name))
+    if folder.is_dir() and not any(file.name.startswith(TOKENIZER_FILES) for file in folder.iterdir()):
+        return None
     try:
         return transformers.AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -25,16 +25,19 @@ BUNDLED = Path(__file__).parent / "bundled"
 PRETRAINED = "pretrained"
 
 
-def model(name: str, num_classes: int | None = None, weights: str | Path | None = None) -> nn.Module:
+def model(
+    name: str, num_classes: int | None = None, weights: str | Path | None = None, next_token: bool | None = None
+) -> nn.Module:
     """Build a model by name, in eval mode.
 
     Args:
         name: one of `model_names()`; ``torchvision:NAME``; ``timm:NAME`` (needs the extra ``coldpress[timm]``);
-            ``hf:FOLDER_OR_NAME``, a text classifier with its weights (needs ``coldpress[hf]``); or
+            ``hf:FOLDER_OR_NAME``, a text classifier or decoder with its weights (needs ``coldpress[hf]``); or
             ``package.module:factory`` or ``path/file.py:factory``, a function of the user's that returns a module.
         num_classes: outputs of the classifier; the model's own default where None.
         weights: a weights file; "pretrained" for the published weights of a torchvision or timm model (downloaded), or
             the bundled ones of fashion_cnn; None for random weights.
+        next_token: of ``hf:`` whether it is to be a decoder; None: what its configuration says.
 
     Raises:
         TaskError: the name is unknown (near ones are named), or the model cannot be built.
@@ -60,7 +63,7 @@ def model(name: str, num_classes: int | None = None, weights: str | Path | None 
     elif prefix == "timm":
         built = _timm(rest, pretrained, arguments)
     elif name.startswith(huggingface.PREFIX):
-        built = huggingface.classifier(name.removeprefix(huggingface.PREFIX), num_classes)
+        built = huggingface.network(name.removeprefix(huggingface.PREFIX), num_classes, next_token)
         weights = None if pretrained else weights
     else:
         built = _users(prefix, rest, arguments)

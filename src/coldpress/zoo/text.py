@@ -15,6 +15,7 @@ import torch
 from coldpress.errors import TaskError
 from coldpress.splits import split
 from coldpress.tokens import TokenData
+from coldpress.zoo.named import Named
 
 Encode = Callable[..., Mapping[str, Any]]
 Row = Mapping[str, Any]
@@ -33,6 +34,7 @@ TEXTS: tuple[tuple[str, ...], ...] = (
 )
 PARTS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
 MOST_TOKENS = 512
+Parts = tuple[TokenData | None, TokenData | None, TokenData | None]
 
 
 def is_text(name: str) -> bool:
@@ -41,7 +43,23 @@ def is_text(name: str) -> bool:
     return _format(path) is not None or (path.is_dir() and any(_format(file) for file in path.iterdir()))
 
 
-def read(path: Path, encode: Encode, seed: int = 0) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
+def read_named(named: Named, encode: Encode, seed: int = 0) -> Parts:
+    """Train, validation and test data of files and columns by name.
+
+    Raises:
+        TaskError: a file cannot be read, or has no such columns.
+    """
+    classes: tuple[str, ...] = ()
+    found: dict[str, TokenData | None] = dict.fromkeys(PARTS)
+    for part, file in named.files.items():
+        found[part], classes = _read_file(file, encode, classes, named)
+    if named.files.keys() == {"train"} and (whole := found["train"]) is not None:
+        rest, found["test"] = split(whole, seed)
+        found["train"] = rest
+    return completed(found["train"], found["validation"], found["test"], seed)
+
+
+def read(path: Path, encode: Encode, seed: int = 0) -> Parts:
     """Train, validation and test data from a file (which is split by the seed) or a folder of files.
 
     In a folder the files are called ``train``, ``validation`` (or ``dev``) and ``test``. Where there is no test file,
@@ -61,7 +79,7 @@ def read(path: Path, encode: Encode, seed: int = 0) -> tuple[TokenData | None, T
         return (*split(rest, seed), test)
     if not path.is_dir():
         raise TaskError(f"there is no text file or folder at {path}; check --data")
-    files = {part: _file_of(path, names) for part, names in PARTS.items()}
+    files = {part: file_of(path, names) for part, names in PARTS.items()}
     if not any(files.values()):
         raise TaskError(f"{path} holds no file called train, validation or test with one of {', '.join(FORMATS)}")
     classes: tuple[str, ...] = ()
@@ -71,9 +89,7 @@ def read(path: Path, encode: Encode, seed: int = 0) -> tuple[TokenData | None, T
     return completed(found["train"], found["validation"], found["test"], seed)
 
 
-def completed(
-    train: TokenData | None, validation: TokenData | None, test: TokenData | None, seed: int = 0
-) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
+def completed(train: TokenData | None, validation: TokenData | None, test: TokenData | None, seed: int = 0) -> Parts:
     """The three parts, disjoint; where one of the last two is missing, validation is split off train by the seed."""
     if test is None:
         validation, test = None, validation
@@ -85,7 +101,7 @@ def completed(
 
 
 def encoded(
-    rows: Sequence[Row], encode: Encode, source: str, classes: tuple[str, ...] = ()
+    rows: Sequence[Row], encode: Encode, source: str, classes: tuple[str, ...] = (), named: Named | None = None
 ) -> tuple[TokenData, tuple[str, ...]]:
     """Rows with a text (or two) and a label as token data, and the class names.
 
@@ -94,12 +110,14 @@ def encoded(
     if not rows:
         raise TaskError(f"{source} holds no rows")
     columns = list(rows[0])
-    label = next((name for name in LABELS if name in columns), None)
-    texts = next((names for names in TEXTS if set(names) <= set(columns)), None)
+    label = next((name for name in _wanted(named.label if named else "", LABELS) if name in columns), None)
+    known = (named.text,) if named and named.text else TEXTS
+    texts = next((names for names in known if set(names) <= set(columns)), None)
     if label is None or texts is None:
         raise TaskError(
-            f"{source} has the columns {', '.join(columns)}; it needs a label ({', '.join(LABELS)}) and a text "
-            f"({', '.join(' + '.join(names) for names in TEXTS)}): rename them"
+            f"{source} has the columns {', '.join(columns)}; it needs a label "
+            f"({', '.join(_wanted(named.label if named else '', LABELS))}) and a text "
+            f"({', '.join(' + '.join(names) for names in known)}): name them, as in tsv:train=FILE,text=...,label=..."
         )
     kept = [row for row in rows if str(row[label]).strip() not in ("", "-1", "None")]
     if not kept:
@@ -125,16 +143,21 @@ def encoded(
     return TokenData(ids, torch.tensor(numbers), classes, types, 0 if padding is None else int(padding)), classes
 
 
-def _read_file(path: Path, encode: Encode, classes: tuple[str, ...] = ()) -> tuple[TokenData, tuple[str, ...]]:
+def _wanted(name: str, known: Sequence[str]) -> Sequence[str]:
+    return (name,) if name else known
+
+
+def _read_file(
+    path: Path, encode: Encode, classes: tuple[str, ...] = (), named: Named | None = None
+) -> tuple[TokenData, tuple[str, ...]]:
     try:
-        rows = list(_rows(path))
+        rows = list(_rows(path, f".{named.kind}" if named else _format(path)))
     except (OSError, ValueError, csv.Error, EOFError) as error:
         raise TaskError(f"{path} cannot be read: {error}") from error
-    return encoded(rows, encode, str(path), classes)
+    return encoded(rows, encode, str(path), classes, named)
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    kind = _format(path)
+def _rows(path: Path, kind: str | None) -> Iterator[Row]:
     if kind == ".parquet":
         try:
             parquet = importlib.import_module("pyarrow.parquet")
@@ -156,6 +179,7 @@ def _format(path: Path) -> str | None:
     return suffix if suffix in FORMATS else None
 
 
-def _file_of(folder: Path, names: Sequence[str]) -> Path | None:
-    files = sorted(file for file in folder.iterdir() if _format(file))
+def file_of(folder: Path, names: Sequence[str], formats: Callable[[Path], object] = _format) -> Path | None:
+    """The file of a folder that is called by one of these names, the first that there is."""
+    files = sorted(file for file in folder.iterdir() if formats(file))
     return next((file for name in names for file in files if file.name.split(".")[0].split("-")[0] == name), None)
