@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from coldpress.recipe import Recipe
     from coldpress.solvers import Answer, solve
     from coldpress.space import find_space
+    from coldpress.surgery.round_weights import Rounded, round_weights
     from coldpress.task import Task
 
 try:
@@ -32,6 +33,7 @@ __all__ = [
     "Problem",
     "Recipe",
     "Result",
+    "Rounded",
     "Space",
     "Task",
     "compress",
@@ -39,6 +41,7 @@ __all__ = [
     "find_space",
     "load",
     "predict",
+    "round_weights",
     "solve",
     "zoo",
 ]
@@ -53,6 +56,7 @@ _HOMES = {
     "recipe": ("Recipe",),
     "solvers": ("Answer", "solve"),
     "space": ("find_space",),
+    "surgery.round_weights": ("Rounded", "round_weights"),
     "task": ("Task",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

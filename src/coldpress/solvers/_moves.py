@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from coldpress.chance import draw
 from coldpress.solvers._state import Arrays, Floats, Ints
 
 _compiled = numba.njit(cache=True, nogil=True)
@@ -86,17 +87,6 @@ def pull(a: Arrays, field: Floats, old: int, new: int) -> None:
     up, down = a.quadratic[new], a.quadratic[old]
     for i in range(len(field)):
         field[i] += up[i] - down[i]
-
-
-@_inline
-def draw(state: NDArray[np.uint64]) -> float:
-    """A uniform number in [0, 1): xorshift64*, whose state is the array's one entry."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return float((x * np.uint64(2685821657736338717)) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @_compiled

@@ -1,0 +1,250 @@
+"""Every weight of a layer to a level of a small grid, or to zero, by search: the layer's output error is minimised.
+
+Row by row this is a quadratic unconstrained problem over integers, and all rows share one Hessian, H = X X^T: the
+one-pass roundings of the field are where it starts, coordinate and pair descent and annealing are where it ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coldpress.errors import SurgeryError
+from coldpress.surgery._levels import search
+from coldpress.surgery.rounding_starts import nearest, one_pass
+
+STARTS = ("gptq", "nearest")
+SWEEPS = 24
+HOTTEST, COLDEST = 0.5, 0.02
+Pattern = float | tuple[int, int] | None
+Solution = tuple[Tensor, Tensor]
+SHRINKS = tuple(np.linspace(0.45, 1.0, 12))
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A layer's weights as small integers.
+
+    Attributes:
+        levels: ``(rows, columns)`` int8, from -2^(bits - 1) to 2^(bits - 1) - 1.
+        scales: ``(rows, 1)``, or ``(rows, groups)``, float32.
+        dequantized: levels times scales, ``(rows, columns)`` float32.
+        error: tr (W - Q) H (W - Q)^T.
+        start_error: the same of the start, on the scales that were given or that span each row's range.
+    """
+
+    levels: Tensor
+    scales: Tensor
+    dequantized: Tensor
+    error: float
+    start_error: float
+
+
+def round_weights(
+    weight: Tensor,
+    hessian: Tensor,
+    bits: int = 4,
+    sparsity: float | str | None = None,
+    start: str = "gptq",
+    sweeps: int = SWEEPS,
+    refine_scales: bool = True,
+    scales: Tensor | None = None,
+    seed: int | None = None,
+    group_size: int | None = None,
+) -> Rounded:
+    """Round a layer's weights so that its output changes least, and never more than by the start.
+
+    From the start (GPTQ in activation order; with sparsity SparseGPT, which prunes and rounds in one pass) each row
+    goes through sweeps of annealing and of descent: one weight to its best level, two weights at once, a zero and
+    another weight swapped. With ``refine_scales`` each row's scale is fitted together with its levels.
+
+    Args:
+        weight: ``(rows, columns)``; a convolution's is flattened, ``weight.flatten(1)``.
+        hessian: ``(columns, columns)``, X X^T of the layer's inputs, or its mean over samples.
+        bits: 2 to 8; levels are from -2^(bits - 1) to 2^(bits - 1) - 1.
+        sparsity: fraction of zeros, in [0, 1), or "n:m", n weights of each m neighbours that are not zero.
+        start: "gptq", or "nearest" (round to nearest; the smallest weights go where there is sparsity).
+        sweeps: of the search; 0 gives the start itself.
+        refine_scales: whether scales are chosen and fitted; else they stay as given.
+        scales: ``(rows, 1)`` or ``(rows, groups)``, above 0; by default each row's (or group's) range is spanned.
+        seed: of the annealing; None is 0.
+        group_size: columns that share a scale; None: the whole row does.
+
+    Raises:
+        SurgeryError: shapes do not fit, a value is not finite or out of its range, or the Hessian is not symmetric.
+
+    Example:
+        >>> x = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+        >>> w = torch.randn(8, 64, generator=torch.Generator().manual_seed(1))
+        >>> found = round_weights(w, x @ x.T, bits=3, refine_scales=False)
+        >>> found.error < found.start_error
+        True
+    """
+    weight, hessian = weight.detach().cpu().double(), hessian.detach().cpu().double()
+    pattern = _checked(weight, hessian, bits, sparsity, start, sweeps)
+    group = _groups(weight.shape[1], group_size, scales)
+    symmetric = 0.5 * (hessian + hessian.T)
+    target = weight.masked_fill(symmetric.diagonal() <= 0.0, 0.0)  # what is never fed does not matter
+    layer = _Layer(target, symmetric, group, pattern, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    grid = layer.spanning() if scales is None else _given(scales, len(weight), int(group.max()) + 1)
+    levels = layer.begun(start, grid)
+    start_error = float(layer.errors(levels, grid).sum())
+    if sweeps:
+        if refine_scales:
+            other = layer.shrunk(grid)
+            levels, grid = layer.better((levels, grid), (layer.begun(start, other), other))
+        found = layer.searched(levels, grid, sweeps, refine_scales, seed or 0)
+        levels, grid = layer.better((levels, grid), found)
+    error = float(layer.errors(levels, grid).sum())
+    value = levels * grid[:, group]
+    return Rounded(levels.to(torch.int8), grid.float(), value.float(), error, start_error)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What is rounded: weights ``(rows, columns)``, Hessian, each column's group, and the levels allowed."""
+
+    weight: Tensor
+    hessian: Tensor
+    group: Tensor
+    pattern: Pattern
+    low: int
+    high: int
+
+    def errors(self, levels: Tensor, grid: Tensor) -> Tensor:
+        """Each row's (w - q) H (w - q)^T, ``(rows,)``."""
+        left = self.weight - levels * grid[:, self.group]
+        return ((left @ self.hessian) * left).sum(dim=1)
+
+    def better(self, one: Solution, other: Solution) -> Solution:
+        """Row by row the levels and scales of less error, the first where they are equal."""
+        gains = (self.errors(*other) < self.errors(*one))[:, None]
+        return torch.where(gains, other[0], one[0]), torch.where(gains, other[1], one[1])
+
+    def spanning(self) -> Tensor:
+        """Scales whose grid reaches each group's largest weight, ``(rows, groups)``."""
+        groups = range(int(self.group.max()) + 1)
+        largest = [self.weight[:, self.group == g].abs().amax(dim=1) for g in groups]
+        return torch.stack(largest, dim=1).clamp_min(1e-12) / self.high
+
+    def shrunk(self, grid: Tensor) -> Tensor:
+        """Scales shrunk to the least error of rounding to nearest, weighted by the diagonal, group by group."""
+        importance = self.hessian.diagonal().clamp_min(0.0)
+        found, least = grid.clone(), torch.full_like(grid, float("inf"))
+        for shrink in SHRINKS:
+            scales = (shrink * grid)[:, self.group]
+            lost = importance * (self.weight - nearest(self.weight, scales, self.low, self.high) * scales).square()
+            harm = torch.zeros_like(grid).index_add_(1, self.group, lost)
+            found = torch.where(harm < least, shrink * grid, found)
+            least = torch.minimum(harm, least)
+        return found
+
+    def begun(self, start: str, grid: Tensor) -> Tensor:
+        """The levels of a one-pass rounding, ``(rows, columns)``."""
+        own = self.hessian.diagonal()
+        alive = self.hessian + torch.diag((own <= 0).double() * own.mean().clamp_min(1e-12))
+        scales = grid[:, self.group]
+        if start == "gptq":
+            return one_pass(self.weight, alive, scales, self.low, self.high, self.pattern)
+        levels = nearest(self.weight, scales, self.low, self.high)
+        if self.pattern is None:
+            return levels
+        return levels.masked_fill(_smallest(self.weight.abs() * alive.diagonal().sqrt(), self.pattern), 0.0)
+
+    def searched(self, levels: Tensor, grid: Tensor, sweeps: int, refine: bool, seed: int) -> Solution:
+        """Levels and scales after the search."""
+        found, scales = levels.to(torch.int16).numpy().copy(), grid.float().numpy().copy()
+        columns = self.weight.shape[1]
+        block = 0 if self.pattern is None else self.pattern[1] if isinstance(self.pattern, tuple) else columns
+        search(
+            self.weight.float().numpy(),
+            self.hessian.float().numpy(),
+            found,
+            scales,
+            self.group.to(torch.int32).numpy(),
+            (self.hessian.diagonal() > 0).numpy(),
+            block,
+            self.low,
+            self.high,
+            _schedule(sweeps),
+            refine,
+            seed,
+        )
+        return torch.from_numpy(found).double(), torch.from_numpy(scales).double()
+
+
+def _schedule(sweeps: int) -> NDArray[np.float32]:
+    """Temperatures: descent first and last, and between them annealing that cools, with descents in between."""
+    heats = np.zeros(sweeps, np.float32)
+    hot = [i for i in range(2, sweeps - 1) if i % 3]
+    heats[hot] = np.geomspace(HOTTEST, COLDEST, len(hot)) if hot else []
+    return heats
+
+
+def _smallest(importance: Tensor, pattern: float | tuple[int, int]) -> Tensor:
+    """Which weights go by their own size: a fraction of each row, or m - n of each m neighbours."""
+    rows, columns = importance.shape
+    keep, of = pattern if isinstance(pattern, tuple) else (columns - round(pattern * columns), columns)
+    whole = columns // of * of
+    gone = torch.zeros_like(importance, dtype=torch.bool)
+    places = importance[:, :whole].reshape(rows, -1, of).argsort(dim=2)[:, :, : of - keep]
+    gone[:, :whole] = torch.zeros(rows, whole // of, of, dtype=torch.bool).scatter_(2, places, True).view(rows, whole)
+    return gone
+
+
+def _groups(columns: int, size: int | None, scales: Tensor | None) -> Tensor:
+    """The scale that each column belongs to, ``(columns,)``."""
+    if size is None and scales is not None and scales.dim() == 2 and scales.shape[1] > 1:
+        size = -(-columns // scales.shape[1])
+    if size is not None and size < 1:
+        raise SurgeryError(f"group_size is {size}; it must be 1 or more columns")
+    return torch.arange(columns) // (columns if size is None else size)
+
+
+def _given(scales: Tensor, rows: int, groups: int) -> Tensor:
+    found = scales.detach().cpu().double()
+    if found.shape != (rows, groups) or not bool((found > 0).all() and found.isfinite().all()):
+        raise SurgeryError(f"scales are {tuple(scales.shape)}; they must be ({rows}, {groups}), finite and above 0")
+    return found
+
+
+def _checked(
+    weight: Tensor, hessian: Tensor, bits: int, sparsity: float | str | None, start: str, sweeps: int
+) -> Pattern:
+    """The sparsity as a fraction or a pattern; raises SurgeryError for what cannot be rounded."""
+    if weight.dim() != 2 or 0 in weight.shape:
+        raise SurgeryError(f"weight is {tuple(weight.shape)}; it must be (rows, columns): flatten a convolution's")
+    columns = weight.shape[1]
+    if hessian.shape != (columns, columns):
+        raise SurgeryError(f"hessian is {tuple(hessian.shape)}; for this weight it must be ({columns}, {columns})")
+    for name, tensor in (("weight", weight), ("hessian", hessian)):
+        if not bool(tensor.isfinite().all()):
+            raise SurgeryError(f"{name} holds NaN or Inf; look at the model and its calibration data")
+    scale = float(hessian.abs().max())
+    if float((hessian - hessian.T).abs().max()) > 1e-4 * scale or float(hessian.diagonal().min()) < -1e-6 * scale:
+        raise SurgeryError("hessian is not a matrix X X^T: it must be symmetric, with no negative diagonal")
+    if bits not in range(2, 9):
+        raise SurgeryError(f"bits is {bits}; it must be from 2 to 8")
+    if start not in STARTS:
+        raise SurgeryError(f"start is {start!r}; choose {', '.join(STARTS)}")
+    if sweeps < 0:
+        raise SurgeryError(f"sweeps is {sweeps}; it must be 0 or more")
+    return _pattern(sparsity, columns)
+
+
+def _pattern(sparsity: float | str | None, columns: int) -> Pattern:
+    if sparsity is None or sparsity == 0:
+        return None
+    if isinstance(sparsity, str):
+        parts = sparsity.split(":")
+        if len(parts) == 2 and all(part.isdigit() for part in parts):
+            keep, of = int(parts[0]), int(parts[1])
+            if 0 < keep < of <= columns:
+                return keep, of
+    elif 0 < sparsity < 1:
+        return float(sparsity)
+    raise SurgeryError(f"sparsity is {sparsity!r}; it must be a fraction in [0, 1), or n:m with 0 < n < m, 2:4 say")

@@ -1,0 +1,91 @@
+"""One-pass roundings of a layer's weights: to nearest, GPTQ, and SparseGPT's pruning and rounding in one pass.
+
+GPTQ: Frantar et al. 2022, arXiv:2210.17323 (columns in activation order). SparseGPT: Frantar and Alistarh 2023,
+arXiv:2301.00774. Both carry a column's error over to the columns that are not rounded yet.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DAMPING = 0.01
+"""Ridge on the Hessian, relative to the mean of its diagonal, as in the papers."""
+BLOCK = 128
+
+
+def nearest(weight: Tensor, scales: Tensor, low: int, high: int) -> Tensor:
+    """The levels nearest to the weights, ``(rows, columns)``.
+
+    Args:
+        weight: ``(rows, columns)``.
+        scales: of each weight, ``(rows, columns)`` or ``(rows, 1)``.
+        low, high: least and greatest level.
+    """
+    return (weight / scales).round().clamp(low, high)
+
+
+def inverse_root(hessian: Tensor) -> Tensor:
+    """Upper Cholesky factor U of the damped Hessian's inverse, U^T U = H^-1, float64."""
+    size = len(hessian)
+    ridge = DAMPING * hessian.diagonal().mean().clamp_min(1e-12)
+    damped = hessian.double() + ridge * torch.eye(size, dtype=torch.float64)
+    lower = torch.linalg.cholesky(damped)
+    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+
+
+def one_pass(
+    weight: Tensor,
+    hessian: Tensor,
+    scales: Tensor,
+    low: int,
+    high: int,
+    sparsity: float | tuple[int, int] | None = None,
+) -> Tensor:
+    """Levels ``(rows, columns)`` by GPTQ in activation order; with ``sparsity`` by SparseGPT, in the given order.
+
+    Args:
+        weight: ``(rows, columns)``.
+        hessian: ``(columns, columns)``.
+        scales: of each weight, ``(rows, columns)`` or ``(rows, 1)``.
+        low, high: least and greatest level.
+        sparsity: fraction of zeros (chosen in blocks of 128 columns), or (n, m): n of m neighbours are not zero.
+    """
+    columns = weight.shape[1]
+    order = torch.argsort(hessian.diagonal(), descending=True) if sparsity is None else torch.arange(columns)
+    left = weight.double()[:, order].clone()
+    steps = scales.expand_as(weight).double()[:, order]
+    root = inverse_root(hessian[order][:, order])
+    levels = torch.zeros_like(left)
+    block = BLOCK if not isinstance(sparsity, tuple) else sparsity[1]
+    zero = torch.zeros_like(left, dtype=torch.bool)
+    for start in range(0, columns, block):
+        end = min(start + block, columns)
+        if sparsity is not None:
+            zero[:, start:end] = _pruned(left[:, start:end], root.diagonal()[start:end], sparsity)
+        carried = torch.zeros_like(left[:, start:end])
+        for j in range(start, end):
+            value = left[:, j]
+            level = (value / steps[:, j]).round().clamp(low, high).masked_fill(zero[:, j], 0.0)
+            levels[:, j] = level
+            carried[:, j - start] = (value - level * steps[:, j]) / root[j, j]
+            left[:, j:end] -= torch.outer(carried[:, j - start], root[j, j:end])
+        left[:, end:] -= carried @ root[start:end, end:]
+    found = torch.empty_like(levels)
+    found[:, order] = levels
+    return found
+
+
+def _pruned(weight: Tensor, root: Tensor, sparsity: float | tuple[int, int]) -> Tensor:
+    """Which weights of a block go: those whose loss, w^2 / [H^-1]_jj as the root tells it, is least."""
+    scores = (weight / root).square()
+    if isinstance(sparsity, tuple):
+        keep, of = sparsity
+        gone = torch.zeros_like(scores, dtype=torch.bool)
+        if scores.shape[1] == of:
+            gone.scatter_(1, scores.argsort(dim=1)[:, : of - keep], True)
+        return gone
+    count = round(sparsity * scores.numel())
+    gone = torch.zeros(scores.numel(), dtype=torch.bool)
+    gone[scores.flatten().argsort()[:count]] = True
+    return gone.view_as(scores)
