@@ -39,7 +39,9 @@ def first_tensor(output: Any) -> Tensor:
     return output
 
 
-class _Called(TorchFunctionMode):
+class NotedCalls(TorchFunctionMode):
+    """Tells ``note`` the name and the arguments of every torch function that is called while the context lasts."""
+
     def __init__(self, note: Callable[[str, tuple[Any, ...], dict[str, Any]], None]) -> None:
         super().__init__()
         self.note = note
@@ -53,7 +55,7 @@ def watch_functions(
     model: nn.Module, inputs: Iterable[Tensor], note: Callable[[str, tuple[Any, ...], dict[str, Any]], None]
 ) -> None:
     """Run a network once and tell ``note`` the name and the arguments of every torch function that it calls."""
-    with evaluating(model), _Called(note):
+    with evaluating(model), NotedCalls(note):
         model(*inputs)
 
 

@@ -26,6 +26,7 @@ from coldpress.planning import Evidence, Planned, Progress, absolute, check_reac
 from coldpress.pricing import Prices, layer_rows
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
+from coldpress.recovery import check_attention
 from coldpress.report import render
 from coldpress.solvers import SOLVERS
 from coldpress.space import find_space
@@ -161,6 +162,8 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
         raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both; or a plan's choices")
     # What only a late step would refuse is refused before time is spent.
     steps.training_settings(given)
+    if given.attention_weight > 0:
+        check_attention(task.model, task.example_inputs)
     if given.solver not in SOLVERS:
         raise TaskError(f"solver is {given.solver!r}; allowed: {', '.join(SOLVERS)}")
     return given

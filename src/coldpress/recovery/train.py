@@ -63,6 +63,7 @@ def fit(
     *,
     loss: Loss | None = None,
     loss_key: str = "",
+    trained_along: nn.Module | None = None,
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -79,6 +80,8 @@ def fit(
         settings: how to train.
         loss: from ``(logits (batch, classes), inputs, labels (batch,))`` to a scalar; by default the task's.
         loss_key: names what ``loss`` depends on, so that a run under another loss is not resumed by mistake.
+        trained_along: what ``loss`` has parameters in besides the model's; they learn too, and nothing else becomes of
+            them.
         checkpoint_dir: keeps the last and the best epoch.
         progress: called after each step with ``(step, steps, mean loss of the epoch)``.
         on_epoch: called after each epoch, epoch 0 included.
@@ -99,16 +102,19 @@ def fit(
         Path(checkpoint_dir) if checkpoint_dir is not None else None, _run_key(settings, model, loss_key)
     )
     place_model(model, device)
-    optimizer = _optimizer(model, settings)
+    beside = nn.Module() if trained_along is None else trained_along
+    place_model(beside, device)
+    optimizer = _optimizer(nn.ModuleList([model, beside]), settings)
     state = store.resume()
     if state is None:
         curve, best = [Epoch(0, None, run.score(model), 0.0)], 0
-        store.save(0, 0, model.state_dict(), _state(optimizer, curve))
+        store.save(0, 0, model.state_dict(), _state(optimizer, beside, curve))
         if on_epoch is not None:
             on_epoch(curve[0])
     else:
         curve, best = [Epoch(**point) for point in state["curve"]], int(state["best"])
         model.load_state_dict(store.weights(int(state["epoch"])))
+        beside.load_state_dict(state.get("beside", {}))
         optimizer.load_state_dict(state["optimizer"])
         logger.info("training resumes after epoch %d of %d", state["epoch"], settings.epochs)
     try:
@@ -116,7 +122,7 @@ def fit(
             point = run.epoch(model, optimizer, epoch)
             curve.append(point)
             new_best = epoch if _better(point, curve[best]) else best
-            store.save(epoch, new_best, model.state_dict(), _state(optimizer, curve))
+            store.save(epoch, new_best, model.state_dict(), _state(optimizer, beside, curve))
             best = new_best  # only now can its weights be had again
             logger.info("epoch %d: loss %.4f, validation score %s", epoch, point.train_loss, point.validation_score)
             if on_epoch is not None:
@@ -229,8 +235,9 @@ def _run_key(settings: Settings, model: nn.Module, loss_key: str) -> str:
     return digest.hexdigest()
 
 
-def _state(optimizer: torch.optim.Optimizer, curve: list[Epoch]) -> dict[str, Any]:
-    return {"optimizer": optimizer.state_dict(), "curve": [asdict(point) for point in curve]}
+def _state(optimizer: torch.optim.Optimizer, beside: nn.Module, curve: list[Epoch]) -> dict[str, Any]:
+    learned = dict(beside.state_dict())
+    return {"optimizer": optimizer.state_dict(), "beside": learned, "curve": [asdict(point) for point in curve]}
 
 
 def _better(point: Epoch, best: Epoch) -> bool:
