@@ -27,6 +27,7 @@ from coldpress.pricing import Prices, layer_rows
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.recovery import check_attention
+from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
 from coldpress.solvers import SOLVERS
 from coldpress.space import find_space
@@ -160,6 +161,7 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
         given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
     if not given.budget and given.max_accuracy_drop is None and not given.choices:
         raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both; or a plan's choices")
+    check_alone("compress")
     # What only a late step would refuse is refused before time is spent.
     steps.training_settings(given)
     if given.attention_weight > 0:
