@@ -66,6 +66,7 @@ def trained_on(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
         weight=recipe.distil_weight,
         hints=stream_inputs(cp.find_space(task, tuple(args.units.split(","))), Plan()),
         hint_weight=recipe.hint_weight,
+        attention_weight=recipe.attention_weight,
     )
     small = cp.load(Path(args.runs) / f"{run_name(args)}-{seed}", lambda: copy.deepcopy(task.model))
     trained, student = task.evaluate(control, "test"), task.evaluate(small, "test")
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--budget", action="append", required=True)
     training_flags(parser, epochs=5)
     parser.add_argument("--hint-weight", type=float)
+    parser.add_argument("--attention-weight", type=float)
     parser.add_argument("--calibration", type=int, help="samples for the energy")
     parser.add_argument("--refit-plans", type=int, help="random plans that are also measured re-fitted")
     parser.add_argument("--no-control", action="store_true")

@@ -47,7 +47,7 @@ def training_flags(parser: argparse.ArgumentParser, epochs: int) -> None:
 
 def training_recipe(args: argparse.Namespace) -> dict[str, Any]:
     """The flags of `training_flags` that were given, and of hints where the script has them."""
-    names = ("epochs", "lr", "optimizer", "batch_size", "temperature", "hint_weight")
+    names = ("epochs", "lr", "optimizer", "batch_size", "temperature", "hint_weight", "attention_weight")
     return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 

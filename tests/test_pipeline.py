@@ -185,6 +185,8 @@ def test_what_cannot_be_met_or_means_nothing_is_refused_at_once(tmp_path: Path) 
         compress(task_of(), **FAST)
     with pytest.raises(TaskError, match="'epoch'"):
         compress(task_of(), Budget(macs="50%"), epoch=3)
+    with pytest.raises(TaskError, match="no attention to teach"):
+        compress(task_of(), Budget(macs="50%"), attention_weight=1.0, out=tmp_path / "run", **FAST)
     assert not (tmp_path / "run").exists()
 
 

@@ -90,6 +90,7 @@ def compress(
     temperature: options.Temperature = None,
     distil_weight: options.DistilWeight = None,
     hint_weight: options.HintWeight = None,
+    attention_weight: options.AttentionWeight = None,
     calibration: options.Calibration = None,
     refit_images: options.RefitImages = None,
     random_plans: options.RandomPlans = None,

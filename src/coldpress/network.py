@@ -55,7 +55,9 @@ def logits_of(output: Any) -> Tensor:
     return logits.flatten(0, 1) if logits.dim() == 3 else logits
 
 
-class _Called(TorchFunctionMode):
+class NotedCalls(TorchFunctionMode):
+    """Tells ``note`` the name and the arguments of every torch function that is called while the context lasts."""
+
     def __init__(self, note: Callable[[str, tuple[Any, ...], dict[str, Any]], None]) -> None:
         super().__init__()
         self.note = note
@@ -69,7 +71,7 @@ def watch_functions(
     model: nn.Module, inputs: Iterable[Tensor], note: Callable[[str, tuple[Any, ...], dict[str, Any]], None]
 ) -> None:
     """Run a network once and tell ``note`` the name and the arguments of every torch function that it calls."""
-    with evaluating(model), _Called(note):
+    with evaluating(model), NotedCalls(note):
         model(*inputs)
 
 

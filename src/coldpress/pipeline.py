@@ -26,6 +26,8 @@ from coldpress.planning import Evidence, Planned, Progress, absolute, check_reac
 from coldpress.pricing import Prices, layer_rows
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
+from coldpress.recovery import check_attention
+from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
 from coldpress.solvers import SOLVERS
 from coldpress.space import find_space
@@ -159,8 +161,11 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
         given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
     if not given.budget and given.max_accuracy_drop is None and not given.choices:
         raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both; or a plan's choices")
+    check_alone("compress")
     # What only a late step would refuse is refused before time is spent.
     steps.training_settings(given)
+    if given.attention_weight > 0:
+        check_attention(task.model, task.example_inputs)
     if given.solver not in SOLVERS:
         raise TaskError(f"solver is {given.solver!r}; allowed: {', '.join(SOLVERS)}")
     return given

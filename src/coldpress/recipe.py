@@ -31,7 +31,8 @@ class Recipe:
         objective: what an accuracy limit alone is spent on.
         solver, energy, units: how the plan is found.
         choices: ``unit=label`` texts: a plan that was found elsewhere; it is carried out and nothing is solved.
-        epochs, optimizer, lr, batch_size, temperature, distil_weight, hint_weight: the recovery (0 epochs: none).
+        epochs, optimizer, lr, batch_size, temperature, distil_weight, hint_weight, attention_weight: the recovery
+            (0 epochs: none).
         calibration: images for the energy; as many others judge it.
         refit_images: images that weights are re-fitted on.
         random_plans: plans whose measured loss the energy is held against, and shrunk by.
@@ -66,6 +67,7 @@ class Recipe:
     temperature: float = 2.0
     distil_weight: float = 0.9
     hint_weight: float = 0.0
+    attention_weight: float = 0.0
     calibration: int = 512
     refit_images: int = 2048
     random_plans: int = 24
@@ -101,6 +103,7 @@ class Recipe:
             "temperature": (self.temperature > 0, "above 0"),
             "distil_weight": (0 <= self.distil_weight <= 1, "between 0 (labels only) and 1 (the original only)"),
             "hint_weight": (0 <= self.hint_weight < math.inf, "0 (the original's outputs only) or more"),
+            "attention_weight": (0 <= self.attention_weight < math.inf, "0 (attention is not compared) or more"),
             "seed": (self.seed >= 0, "0 or more"),
             "refit_images": (self.refit_images >= 8, "8 or more"),
             "random_plans": (self.random_plans >= 3, "3 or more"),

@@ -21,7 +21,7 @@ from coldpress.plan import Plan, Space
 from coldpress.planning import Progress, calibration_parts, measure_energy
 from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
-from coldpress.recovery import Settings, distil, recalibrate, stream_inputs
+from coldpress.recovery import Settings, distil, kept_heads, recalibrate, stream_inputs
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments, collect_moments
@@ -271,6 +271,8 @@ def recovered(
             weight=recipe.distil_weight,
             hints=stream_inputs(space, plan),
             hint_weight=recipe.hint_weight,
+            attention_weight=recipe.attention_weight,
+            heads=kept_heads(space, plan),
             checkpoint_dir=work.path("checkpoints"),
             progress=(lambda step, steps, loss: tell("distil", step, steps)) if tell else None,
         )

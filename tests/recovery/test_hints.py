@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from coldpress.errors import TaskError
 from coldpress.plan import Plan
-from coldpress.recovery import Settings, distil, stream_inputs
+from coldpress.recovery import Epoch, Settings, distil, stream_inputs
 from coldpress.recovery.hints import Hints
 from coldpress.space import find_space
 from coldpress.surgery.apply import apply_plan
 from coldpress.task import Task
-from tiny import Projected, as_if_trained, images
+from tiny import Projected, as_if_trained, conv, images
 
 
 def network() -> nn.Module:
@@ -81,6 +84,71 @@ def test_training_with_hints_keeps_the_streams_closer_than_training_without() ->
             trained(x), model(x)
             found.append(float(inside.distance()))
     assert found[1] < 0.5 * found[0]
+
+
+def narrow() -> nn.Module:
+    """A network of the same modules whose stream has six channels that are none of the teacher's."""
+    torch.manual_seed(1)
+    student = Projected()
+    student.stem, student.first = conv(3, 6), BasicBlock(6, 6)
+    downsample = nn.Sequential(nn.Conv2d(6, 16, 1, stride=2, bias=False), nn.BatchNorm2d(16))
+    student.second = BasicBlock(6, 16, 2, downsample)
+    return as_if_trained(student)
+
+
+PROJECTED = {"second": None, "head": torch.arange(16)}
+
+
+def test_a_stream_of_another_width_is_projected_by_a_map_that_is_learned_and_thrown_away() -> None:
+    teacher = network()
+    task, found = task_of(teacher), []
+    for weight in (0.0, 2.0):
+        student = narrow()
+        names = set(student.state_dict())
+        distil(student, teacher, task, Settings(epochs=15, lr=0.02), hints={"second": None}, hint_weight=weight)
+        assert set(student.state_dict()) == names
+        seen, wanted = (record(model, "second") for model in (student, teacher))
+        solution = torch.linalg.lstsq(seen, wanted).solution
+        found.append(float((seen @ solution - wanted).square().mean() / wanted.square().mean()))
+    assert found[1] < 0.75 * found[0]
+
+
+def record(model: nn.Module, name: str) -> torch.Tensor:
+    """What a module reads, ``(positions, channels)``."""
+    kept: list[torch.Tensor] = []
+    handle = model.get_submodule(name).register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+    with torch.no_grad():
+        model(images(32, seed=3)[0])
+    handle.remove()
+    return kept[0].movedim(1, -1).flatten(0, -2)
+
+
+def test_a_stopped_run_goes_on_with_the_maps_that_it_had_learned(tmp_path: Path) -> None:
+    teacher = network()
+    task, settings = task_of(teacher), Settings(epochs=3, lr=0.02, optimizer="adamw")
+    found = []
+
+    def stop(point: Epoch) -> None:
+        if point.epoch == 2 and not found:
+            raise KeyboardInterrupt
+
+    def train(place: Path | None, **more: Any) -> list[torch.Tensor]:
+        student = narrow()
+        distil(student, teacher, task, settings, hints=PROJECTED, hint_weight=1.0, checkpoint_dir=place, **more)
+        return list(student.state_dict().values())
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, on_epoch=stop)
+    assert all(torch.equal(a, b) for a, b in zip(train(tmp_path), train(None)))
+
+
+def test_what_cannot_be_projected_is_told() -> None:
+    teacher, student = network(), narrow()
+    with pytest.raises(TaskError, match="third"):
+        distil(student, teacher, task_of(teacher), Settings(epochs=1), hints={"third": None})
+    student.stem = conv(3, 6, stride=2)
+    with pytest.raises(TaskError, match="only channels can be projected"):
+        distil(student, teacher, task_of(teacher), Settings(epochs=1), hints={"first": None})
 
 
 def test_a_negative_weight_is_refused() -> None:

@@ -99,6 +99,7 @@ def test_heads_and_neurons_go_and_the_file_takes_texts_of_any_length(
         task,
         cp.Budget(macs="60%"),
         epochs=1,
+        attention_weight=1.0,
         rounds=0,
         out=tmp_path / "run",
         solver="anneal",

@@ -67,6 +67,9 @@ Temperature = Annotated[float | None, typer.Option(help=_says("temperature", "of
 HintWeight = Annotated[
     float | None, typer.Option(help=_says("hint_weight", "of the original's activations in residual streams"))
 ]
+AttentionWeight = Annotated[
+    float | None, typer.Option(help=_says("attention_weight", "of where the original's transformer blocks attend"))
+]
 DistilWeight = Annotated[float | None, typer.Option(help=_says("distil_weight", "of the original against the labels"))]
 Calibration = Annotated[int | None, typer.Option(help=_says("calibration", "samples for the energy"))]
 RefitImages = Annotated[int | None, typer.Option(help=_says("refit_images", "samples for the re-fit"))]

@@ -21,6 +21,7 @@ from coldpress.files import write_text
 from coldpress.papers.edge_pruning import SCALES, EdgePruning, Row
 from coldpress.proof import reproduce_command, versions
 from coldpress.recipe import Recipe
+from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 from coldpress.runtime.devices import device
 
@@ -31,6 +32,7 @@ def edge_pruning(recipe: Recipe, scale: str, folder: Path, overwrite: bool, sett
     """The q-bit search of transformers: published, as published on this task, and corrected."""
     if scale not in SCALES:
         raise TaskError(f"scale is {scale!r}; choose {', '.join(SCALES)}")
+    check_alone("reproduce")
     check_output(folder, overwrite)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     task = read_task(recipe)

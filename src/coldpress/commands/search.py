@@ -23,6 +23,7 @@ from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import Tell, out, progress_bars
 from coldpress.errors import TaskError
 from coldpress.recipe import Recipe
+from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
 from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
@@ -50,6 +51,7 @@ def run(
     """Start a study or take it up, work its trials off, choose on validation data, and carry the best plan out."""
     if trials < 1 or workers < 1:
         raise TaskError(f"--n-trials is {trials} and --workers {workers}; both must be 1 or more")
+    check_alone("search")
     if folder is not None:
         check_output(folder, overwrite)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -19,6 +19,7 @@ from coldpress.files import write_tensors, write_text
 from coldpress.proof import reproduce_command, versions
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, fit
+from coldpress.recovery.parallel import processes
 from coldpress.report import formats
 from coldpress.task import Split, Task
 from coldpress.workspace import explained
@@ -29,7 +30,8 @@ JUDGED: tuple[Split, ...] = ("validation", "test")
 def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_out: bool = True) -> None:
     """Train what a recipe names and write ``path`` and the JSON beside it.
 
-    Without ``hold_out`` the validation data is learned from too, and the last epoch is kept.
+    Without ``hold_out`` the validation data is learned from too, and the last epoch is kept. Of several processes that
+    were launched together, all train and the main one writes and reports.
     """
     if path.suffix != ".safetensors":
         raise TaskError(f"--out is {path}; it must end in .safetensors")
@@ -52,6 +54,8 @@ def run(recipe: Recipe, settings: Settings, path: Path, overwrite: bool, hold_ou
             tell("train", done, total, f"loss {loss:.3f}")
 
         history = fit(task.model, task, settings, checkpoint_dir=checkpoints, progress=step)
+    if not processes().main:
+        return
     for epoch in history.epochs:
         loss = "" if epoch.train_loss is None else f"train loss {epoch.train_loss:.4f}"
         known = epoch.validation_score is not None

@@ -1,9 +1,21 @@
 """Recovery of accuracy after surgery: BatchNorm recalibration, training and distillation."""
 
+from coldpress.recovery.attention import check_attention, kept_heads
 from coldpress.recovery.batchnorm import recalibrate
 from coldpress.recovery.distil import distil
 from coldpress.recovery.hints import stream_inputs
 from coldpress.recovery.settings import Settings, one_cycle
 from coldpress.recovery.train import Epoch, History, fit
 
-__all__ = ["Epoch", "History", "Settings", "distil", "fit", "one_cycle", "recalibrate", "stream_inputs"]
+__all__ = [
+    "Epoch",
+    "History",
+    "Settings",
+    "check_attention",
+    "distil",
+    "fit",
+    "kept_heads",
+    "one_cycle",
+    "recalibrate",
+    "stream_inputs",
+]

@@ -90,6 +90,10 @@ class Checkpoints:
             if path not in (target, self._path(best)):
                 path.unlink(missing_ok=True)
 
+    def keep(self, weights: dict[int, Weights]) -> None:
+        """Have weights of epochs in memory, as a process does that has no folder."""
+        self._memory |= weights
+
     def weights(self, epoch: int) -> Weights:
         """The weights kept for ``epoch``."""
         found = self._read(epoch)

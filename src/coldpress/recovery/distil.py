@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,11 +13,16 @@ from torch.nn import functional as F
 
 from coldpress.errors import TaskError
 from coldpress.network import logits_of
+from coldpress.recovery.attention import AttentionHints, common_attention
 from coldpress.recovery.hints import Hints
 from coldpress.recovery.precision import autocast, choose_device, place_model
+from coldpress.recovery.projections import Projections
 from coldpress.recovery.settings import Settings
 from coldpress.recovery.train import Epoch, History, Loss, Progress, fit
 from coldpress.task import Task
+
+FITTED = 64
+"""Samples that projections are fitted on at first."""
 
 
 def distil(
@@ -29,16 +33,19 @@ def distil(
     *,
     temperature: float = 4.0,
     weight: float = 0.9,
-    hints: Mapping[str, Tensor] | None = None,
+    hints: Mapping[str, Tensor | None] | None = None,
     hint_weight: float = 1.0,
+    attention_weight: float = 0.0,
+    heads: Mapping[str, Tensor] | None = None,
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> History:
     """Train ``student`` in place toward labels and the teacher's outputs; see `fit` for everything else.
 
-    The loss is ``(1 - weight) * task loss + weight * T^2 * KL(teacher || student)``, both at temperature T, and with
-    hints ``hint_weight`` times the relative squared error of the activations that they name.
+    The loss is ``(1 - weight) * task loss + weight * T^2 * KL(teacher || student)``, both at temperature T, with hints
+    ``hint_weight`` times the relative squared error of the activations that they name, and ``attention_weight`` times
+    the divergence of the student's attention from the teacher's, in the modules that attend in both.
 
     Args:
         student: the compressed network.
@@ -47,35 +54,55 @@ def distil(
         settings: how to train.
         temperature: T, above 0.
         weight: of the teacher against the labels, in [0, 1].
-        hints: layers whose inputs are compared, with the teacher's channels that remain (see `stream_inputs`).
+        hints: layers whose inputs are compared, with the teacher's channels that remain (see `stream_inputs`); with
+            None a linear projection to the teacher's channels is learned along, and thrown away.
         hint_weight: of these comparisons; 0 or more.
+        attention_weight: of attention (see `attention_distance`); 0 or more.
+        heads: the teacher's heads that remain, by module (see `kept_heads`); what is not named is compared head by head
+            where both networks have as many, else by relations.
         checkpoint_dir, progress, on_epoch: as in `fit`.
 
     Raises:
-        TaskError: temperature or weight is out of range, or `fit` refuses the data.
+        TaskError: temperature or a weight is out of range, a hint cannot be projected, there is no attention to be
+            taught, or `fit` refuses the data.
     """
     if not temperature > 0:
         raise TaskError(f"temperature is {temperature}; it must be above 0")
     if not 0 <= weight <= 1:
         raise TaskError(f"weight is {weight}; it must be between 0 (labels only) and 1 (teacher only)")
-    if not 0 <= hint_weight < math.inf:
-        raise TaskError(f"hint_weight is {hint_weight}; it must be 0 or more")
+    for name, value in (("hint_weight", hint_weight), ("attention_weight", attention_weight)):
+        if not 0 <= value < math.inf:
+            raise TaskError(f"{name} is {value}; it must be 0 or more")
     settings = settings or Settings()
     teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
+    modules = common_attention(student, teacher, task.example_inputs) if attention_weight > 0 else ()
+    hints = dict(hints or {}) if hint_weight > 0 else {}
+    sample = task.calibration(FITTED)[0] if any(rows is None for rows in hints.values()) else ()
+    projections = Projections(student, teacher, hints, sample)
     place_model(teacher, choose_device(settings.device))
-    hinted = bool(hints) and hint_weight > 0
-    with Hints(student, teacher, hints or {}) if hinted else nullcontext() as inside:
-        outputs = distillation_loss(teacher, task, settings, temperature, weight)
+    outputs = distillation_loss(teacher, task, settings, temperature, weight)
+    inside = Hints(student, teacher, hints, projections)
+    attention = AttentionHints(student, teacher, modules, heads or {})
 
-        def with_hints(logits: Tensor, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-            return outputs(logits, inputs, labels) + (hint_weight * inside.distance() if inside is not None else 0.0)
+    def loss(logits: Tensor, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        found = outputs(logits, inputs, labels)
+        return found + hint_weight * inside.distance() + attention_weight * attention.distance()
 
+    key = f"distil {temperature} {weight}"
+    if hints:
+        key += f" {hint_weight} {sorted(hints)}"
+    if projections.names:
+        key += f" projected {sorted(projections.names)}"
+    if modules:
+        key += f" attention {attention_weight}"
+    with inside, attention:
         return fit(
             student,
             task,
             settings,
-            loss=with_hints,
-            loss_key=f"distil {temperature} {weight}" + (f" {hint_weight} {sorted(hints or ())}" if hinted else ""),
+            loss=loss,
+            loss_key=key,
+            trained_along=projections,
             checkpoint_dir=checkpoint_dir,
             progress=progress,
             on_epoch=on_epoch,

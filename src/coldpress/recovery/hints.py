@@ -2,6 +2,7 @@
 
 The activations compared are those that residual streams carry, at the channels that the plan keeps: surgery has
 re-fitted the compressed network to these very ones. Channels within a block are free, as others took over what went.
+Where a student's channels are not some of the teacher's, a linear projection to these is learned along with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.plan import Plan, Space
+from coldpress.recovery.projections import Projections, channel_axis
 
 
 def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
@@ -48,12 +50,19 @@ class Hints:
 
     Args:
         student, teacher: networks whose modules have the same names.
-        channels: by module: which of the teacher's input channels the student's input consists of, ``(kept,)``;
-            channels are dimension 1 of an image's activations and the last one of all others.
+        channels: by module: which of the teacher's input channels the student's input consists of, ``(kept,)``; None
+            where ``projections`` has a map (see `channel_axis` for what a channel is).
+        projections: the maps of the hints without channels.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, channels: Mapping[str, Tensor]) -> None:
-        self.student, self.teacher, self.channels = student, teacher, channels
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        channels: Mapping[str, Tensor | None],
+        projections: Projections | None = None,
+    ) -> None:
+        self.student, self.teacher, self.channels, self.projections = student, teacher, channels, projections
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._seen: dict[str, Tensor] = {}
         self._wanted: dict[str, Tensor] = {}
@@ -87,10 +96,11 @@ class Hints:
             if seen is None or seen is wanted or wanted.data_ptr() in known:
                 continue  # the network's own input, or activations that several layers read
             known.add(wanted.data_ptr())
-            axis = 1 if wanted.dim() == 4 else -1
-            rows = self.channels[name].to(wanted.device)
-            if len(rows) < wanted.shape[axis]:
-                wanted = wanted.index_select(axis, rows)
+            axis, rows = channel_axis(wanted), self.channels[name]
+            if self.projections is not None:
+                seen = self.projections.project(name, seen)
+            if rows is not None and len(rows) < wanted.shape[axis]:
+                wanted = wanted.index_select(axis, rows.to(wanted.device))
             size = wanted.float().square().mean()
             total = total + (seen - wanted).float().square().mean() / size.clamp(min=1e-12)
             count += 1

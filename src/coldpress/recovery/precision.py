@@ -12,14 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import TaskError
+from coldpress.recovery.parallel import processes
 
 Context = Callable[[], AbstractContextManager[Any]]
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is a GPU where there is one, else the CPU. Raises TaskError for a device that is not there."""
+    """ "auto" is a GPU where there is one (of several processes each has its own), else the CPU.
+
+    Raises:
+        TaskError: the device is not there.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        own = processes().device
+        return own if own is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -22,6 +22,7 @@ from coldpress.evaluate import evaluate
 from coldpress.network import logits_of
 from coldpress.recovery.checkpoints import Checkpoints
 from coldpress.recovery.muon import MuonSGD
+from coldpress.recovery.parallel import processes
 from coldpress.recovery.precision import Context, autocast, choose_device, place, place_model
 from coldpress.recovery.settings import Settings, one_cycle
 from coldpress.task import Task
@@ -64,6 +65,7 @@ def fit(
     *,
     loss: Loss | None = None,
     loss_key: str = "",
+    trained_along: nn.Module | None = None,
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -74,12 +76,19 @@ def fit(
     data it is the last. With ``checkpoint_dir`` a stopped run resumes after its last whole epoch, and ends with the
     weights of a run that was never stopped. When stopped, Ctrl-C included, the model holds its best epoch so far.
 
+    Where the script was started by ``accelerate launch`` (or torchrun) as several processes, these train together and
+    end with the same weights (see `parallel`): each takes its share of every batch, and the main one alone writes
+    checkpoints and calls ``progress`` and ``on_epoch``.
+
     Args:
         model: takes the task's inputs; may be another one than ``task.model``.
         task: its train data (augmented where the data set does so), validation data, metric and loss.
         settings: how to train.
-        loss: from ``(logits (batch, classes), inputs, labels (batch,))`` to a scalar; by default the task's.
+        loss: from ``(logits (batch, classes), inputs, labels (batch,))`` to a scalar, a mean over samples; by default
+            the task's.
         loss_key: names what ``loss`` depends on, so that a run under another loss is not resumed by mistake.
+        trained_along: what ``loss`` has parameters in besides the model's; they learn too, and nothing else becomes of
+            them.
         checkpoint_dir: keeps the last and the best epoch.
         progress: called after each step with ``(step, steps, mean loss of the epoch)``.
         on_epoch: called after each epoch, epoch 0 included.
@@ -94,22 +103,27 @@ def fit(
         return History((), 0)
     batches_per_epoch = _count_batches(task.data("train"), settings.batch_size)
     device = choose_device(settings.device)
+    together = processes()
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     run = _Run(task, settings, loss or _task_loss(task, settings), device, batches_per_epoch, progress)
-    store = Checkpoints(
-        Path(checkpoint_dir) if checkpoint_dir is not None else None, _run_key(settings, model, loss_key)
-    )
-    place_model(model, device)
-    optimizer = _optimizer(model, settings)
-    state = store.resume()
+    beside = nn.Module() if trained_along is None else trained_along
+    for module in (model, beside):
+        place_model(module, device)
+    together.equalise(model, beside)
+    folder = Path(checkpoint_dir) if checkpoint_dir is not None and together.main else None
+    store = Checkpoints(folder, _run_key(settings, model, loss_key))
+    optimizer = _optimizer(nn.ModuleList([model, beside]), settings)
+    state = together.from_main(store.resume)
     if state is None:
         curve, best = [Epoch(0, None, run.score(model), 0.0)], 0
-        store.save(0, 0, model.state_dict(), _state(optimizer, curve))
-        if on_epoch is not None:
+        store.save(0, 0, model.state_dict(), _state(optimizer, beside, curve))
+        if on_epoch is not None and together.main:
             on_epoch(curve[0])
     else:
         curve, best = [Epoch(**point) for point in state["curve"]], int(state["best"])
+        store.keep(together.from_main(lambda: {e: store.weights(e) for e in (int(state["epoch"]), best)}))
         model.load_state_dict(store.weights(int(state["epoch"])))
+        beside.load_state_dict(state.get("beside", {}))
         optimizer.load_state_dict(state["optimizer"])
         logger.info("training resumes after epoch %d of %d", state["epoch"], settings.epochs)
     try:
@@ -117,10 +131,10 @@ def fit(
             point = run.epoch(model, optimizer, epoch)
             curve.append(point)
             new_best = epoch if _better(point, curve[best]) else best
-            store.save(epoch, new_best, model.state_dict(), _state(optimizer, curve))
+            store.save(epoch, new_best, model.state_dict(), _state(optimizer, beside, curve))
             best = new_best  # only now can its weights be had again
             logger.info("epoch %d: loss %.4f, validation score %s", epoch, point.train_loss, point.validation_score)
-            if on_epoch is not None:
+            if on_epoch is not None and together.main:
                 on_epoch(point)
     finally:
         model.load_state_dict(store.weights(best))
@@ -145,6 +159,7 @@ class _Run:
 
     def epoch(self, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> Epoch:
         """One pass over the training data."""
+        together = processes()
         settings, total = self.settings, self.settings.epochs * self.batches_per_epoch
         step, losses, lr = (epoch - 1) * self.batches_per_epoch, 0.0, 0.0
         count = 0
@@ -157,7 +172,7 @@ class _Run:
                 lr = settings.lr * one_cycle(step, total, settings.warmup)
                 step += 1
                 splits.check_labels("train", labels, self.task.num_classes)
-                if len(labels) < 2:
+                if len(labels) < 2 * together.count:
                     continue  # BatchNorm has no statistics of a single sample
                 for group in optimizer.param_groups:
                     group["lr"] = lr
@@ -165,17 +180,21 @@ class _Run:
                 count += 1
                 if not math.isfinite(losses):
                     raise TaskError(f"the training loss is not finite in epoch {epoch}; lower lr (it is {settings.lr})")
-                if self.progress is not None:
+                if self.progress is not None and together.main:
                     self.progress(step, total, losses / count)
         if count == 0:
             raise TaskError("no batch of train data has two samples; raise its batch size, or give epochs=0")
+        together.average_buffers(model)
         return Epoch(epoch, losses / count, self.score(model), lr)
 
     def score(self, model: nn.Module) -> float | None:
-        """The task's metric on validation data, computed at the precision of training."""
+        """The task's metric on validation data, computed at the precision of training, by the main process."""
+        model.eval()
+        return processes().from_main(lambda: self._score(model))
+
+    def _score(self, model: nn.Module) -> float | None:
         if self.task.validation is None:
             return None
-        model.eval()
 
         def predict(inputs: tuple[Tensor, ...]) -> Tensor:
             with torch.inference_mode(), self.forward():
@@ -186,14 +205,20 @@ class _Run:
     def _step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: tuple[Tensor, ...], labels: Tensor
     ) -> float:
-        placed = tuple(place(x, self.device) for x in inputs)
+        together = processes()
+        own = together.share(labels)
+        placed = tuple(place(together.share(x), self.device) for x in inputs)
         with self.forward():
             logits = logits_of(model(*placed))
-        value = self.loss(logits.float(), placed, labels.reshape(-1).to(self.device))
+        # Shares may differ by a sample: the mean over processes is that over samples only if they are weighted.
+        weight = together.count * len(own) / len(labels)
+        value = weight * self.loss(logits.float(), placed, own.reshape(-1).to(self.device))
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
+        trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        mean = together.average_gradients(trained, value.item())
         optimizer.step()
-        return value.item()
+        return mean
 
 
 def _task_loss(task: Task, settings: Settings) -> Loss:
@@ -230,8 +255,9 @@ def _run_key(settings: Settings, model: nn.Module, loss_key: str) -> str:
     return digest.hexdigest()
 
 
-def _state(optimizer: torch.optim.Optimizer, curve: list[Epoch]) -> dict[str, Any]:
-    return {"optimizer": optimizer.state_dict(), "curve": [asdict(point) for point in curve]}
+def _state(optimizer: torch.optim.Optimizer, beside: nn.Module, curve: list[Epoch]) -> dict[str, Any]:
+    learned = dict(beside.state_dict())
+    return {"optimizer": optimizer.state_dict(), "beside": learned, "curve": [asdict(point) for point in curve]}
 
 
 def _better(point: Epoch, best: Epoch) -> bool:
