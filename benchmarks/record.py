@@ -42,12 +42,24 @@ def training_flags(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--optimizer")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--temperature", type=float)
+    parser.add_argument("--distil-weight", type=float)
+    parser.add_argument("--mixup", type=float)
     parser.add_argument("--no-hold-out", action="store_true", help="train on all of the train data, keep no validation")
 
 
 def training_recipe(args: argparse.Namespace) -> dict[str, Any]:
     """The flags of `training_flags` that were given, and of hints where the script has them."""
-    names = ("epochs", "lr", "optimizer", "batch_size", "temperature", "hint_weight", "attention_weight")
+    names = (
+        "epochs",
+        "lr",
+        "optimizer",
+        "batch_size",
+        "temperature",
+        "distil_weight",
+        "mixup",
+        "hint_weight",
+        "attention_weight",
+    )
     return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 

@@ -89,6 +89,7 @@ def compress(
     batch_size: options.StepSize = None,
     temperature: options.Temperature = None,
     distil_weight: options.DistilWeight = None,
+    mixup: options.Mixup = None,
     hint_weight: options.HintWeight = None,
     attention_weight: options.AttentionWeight = None,
     calibration: options.Calibration = None,

@@ -31,7 +31,7 @@ class Recipe:
         objective: what an accuracy limit alone is spent on.
         solver, energy, units: how the plan is found.
         choices: ``unit=label`` texts: a plan that was found elsewhere; it is carried out and nothing is solved.
-        epochs, optimizer, lr, batch_size, temperature, distil_weight, hint_weight, attention_weight: the recovery
+        epochs, optimizer, lr, batch_size, temperature, distil_weight, mixup, hint_weight, attention_weight: recovery
             (0 epochs: none).
         calibration: images for the energy; as many others judge it.
         refit_images: images that weights are re-fitted on.
@@ -66,6 +66,7 @@ class Recipe:
     batch_size: int = 128
     temperature: float = 2.0
     distil_weight: float = 0.9
+    mixup: float = 0.0
     hint_weight: float = 0.0
     attention_weight: float = 0.0
     calibration: int = 512
@@ -102,6 +103,7 @@ class Recipe:
             "batch_size": (self.batch_size >= 2, "2 or more"),
             "temperature": (self.temperature > 0, "above 0"),
             "distil_weight": (0 <= self.distil_weight <= 1, "between 0 (labels only) and 1 (the original only)"),
+            "mixup": (0 <= self.mixup < math.inf, "0 (mix nothing) or more"),
             "hint_weight": (0 <= self.hint_weight < math.inf, "0 (the original's outputs only) or more"),
             "attention_weight": (0 <= self.attention_weight < math.inf, "0 (attention is not compared) or more"),
             "seed": (self.seed >= 0, "0 or more"),

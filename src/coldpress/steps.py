@@ -246,6 +246,7 @@ def training_settings(recipe: Recipe) -> Settings:
         optimizer=recipe.optimizer,
         lr=recipe.lr,
         batch_size=recipe.batch_size,
+        mixup=recipe.mixup,
         seed=recipe.seed,
     )
 

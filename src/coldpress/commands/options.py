@@ -64,6 +64,7 @@ Rate = Annotated[float | None, typer.Option(help=_says("lr", "highest learning r
 Optimizer = Annotated[str | None, typer.Option(help=_says("optimizer", "sgd, adamw or muon"))]
 StepSize = Annotated[int | None, typer.Option(help=_says("batch_size", "samples a training step"))]
 Temperature = Annotated[float | None, typer.Option(help=_says("temperature", "of the distillation"))]
+Mixup = Annotated[float | None, typer.Option(help=_says("mixup", "images mixed in pairs, by Beta(mixup, mixup)"))]
 HintWeight = Annotated[
     float | None, typer.Option(help=_says("hint_weight", "of the original's activations in residual streams"))
 ]

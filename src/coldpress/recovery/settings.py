@@ -21,7 +21,8 @@ class Settings:
         batch_size: samples a step, for data sets that are not DataLoaders.
         weight_decay: of weights with two or more dimensions; biases and norms have none.
         label_smoothing: of the cross-entropy, in [0, 1).
-        seed: order, augmentation and dropout.
+        mixup: images and labels are mixed in pairs by shares from Beta(mixup, mixup); 0 mixes nothing.
+        seed: order, augmentation, mixing and dropout.
         device: "auto" (a GPU where there is one) or a torch device.
         precision: "auto", "fp32" or "bf16"; auto is bf16 where the device computes it natively.
 
@@ -36,6 +37,7 @@ class Settings:
     batch_size: int = 128
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -49,6 +51,7 @@ class Settings:
             "batch_size": (self.batch_size >= 2, "2 or more, since BatchNorm has no statistics of one sample"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
+            "mixup": (0 <= self.mixup < math.inf, "0 (mix nothing) or more"),
             "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
         }
         for name, (fits, what) in allowed.items():

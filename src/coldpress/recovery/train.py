@@ -21,6 +21,7 @@ from coldpress.errors import TaskError
 from coldpress.evaluate import evaluate
 from coldpress.network import logits_of
 from coldpress.recovery.checkpoints import Checkpoints
+from coldpress.recovery.mixup import mixed
 from coldpress.recovery.muon import MuonSGD
 from coldpress.recovery.parallel import processes
 from coldpress.recovery.precision import Context, autocast, choose_device, place, place_model
@@ -94,13 +95,16 @@ def fit(
         on_epoch: called after each epoch, epoch 0 included.
 
     Raises:
-        TaskError: there is no train data, no batch of two samples, or the loss is not finite.
+        TaskError: there is no train data, no batch of two samples, nothing that can be mixed where the settings ask
+            for it, or the loss is not finite.
         CheckpointError: a checkpoint cannot be written.
     """
     settings = settings or Settings()
     if settings.epochs == 0:
         model.eval()
         return History((), 0)
+    if settings.mixup and task.loss_name != "cross_entropy":
+        raise TaskError(f"mixup mixes labels, which the loss {task.loss_name} cannot take: leave mixup out")
     batches_per_epoch = _count_batches(task.data("train"), settings.batch_size)
     device = choose_device(settings.device)
     together = processes()
@@ -208,11 +212,14 @@ class _Run:
         together = processes()
         own = together.share(labels)
         placed = tuple(place(together.share(x), self.device) for x in inputs)
+        targets = own.reshape(-1).to(self.device)
+        if self.settings.mixup:
+            placed, targets = mixed(placed, targets, self.task.num_classes, self.settings.mixup)
         with self.forward():
             logits = logits_of(model(*placed))
         # Shares may differ by a sample: the mean over processes is that over samples only if they are weighted.
         weight = together.count * len(own) / len(labels)
-        value = weight * self.loss(logits.float(), placed, own.reshape(-1).to(self.device))
+        value = weight * self.loss(logits.float(), placed, targets)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
