@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from coldpress.errors import SpaceError, SurgeryError
 from coldpress.network import first_tensor
@@ -116,3 +117,24 @@ def test_groups_of_a_grouped_convolution_are_not_torn_apart() -> None:
     assert group.atom == 4
     with pytest.raises(SurgeryError, match="whole groups of 4"):
         remove_channels(model, [(group, np.arange(6))])
+
+
+def test_attention_that_is_nearly_even_still_goes_by_whole_heads() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.v, self.out = (nn.Linear(16, 16) for _ in range(4))
+            self.head = nn.Linear(16, 3)
+            for layer in (self.q, self.k):
+                nn.init.normal_(layer.weight, std=1e-4)
+                nn.init.zeros_(layer.bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            shape = (len(x), -1, 4, 4)
+            q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+            seen = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            return self.head(self.out(seen.flatten(2)).mean(1))
+
+    torch.manual_seed(0)
+    groups, _ = channel_groups(Attention().eval(), (torch.randn(2, 5, 16),))
+    assert groups["q"].atom == 4

@@ -51,7 +51,7 @@ def channel_groups(
     heads: tuple[int, ...] | None = None
     for name, group in groups.items():
         reason = _why_not(model, group, example_inputs, ignored)
-        if reason in MAYBE_HEADS:
+        if reason in MAYBE_HEADS or (reason is None and _like_attention(model, group)):
             heads = head_sizes(model, example_inputs) if heads is None else heads
             for size in heads:
                 if group.atom == 1 and group.channels % size == 0 and group.channels > size:
@@ -75,6 +75,13 @@ def channel_groups(
             refused[name] = reason
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     return dict(sorted(usable.items(), key=lambda item: order.get(item[0], 0))), refused
+
+
+def _like_attention(model: nn.Module, group: ChannelGroup) -> bool:
+    """Whether a channel has one row each of queries, keys and values, or might have: attention that is nearly even
+    does not tell single channels from whole heads."""
+    outs = [member for member in group.of_role("out") if isinstance(model.get_submodule(member.module), nn.Linear)]
+    return len(outs) == len(group.of_role("out")) and sum(member.index.shape[1] for member in outs) == 3
 
 
 def _traced(model: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
