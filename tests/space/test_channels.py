@@ -130,7 +130,7 @@ def test_attention_that_is_nearly_even_still_goes_by_whole_heads() -> None:
                 nn.init.zeros_(layer.bias)
 
         def forward(self, x: Tensor) -> Tensor:
-            shape = (len(x), -1, 4, 4)
+            shape = (*x.shape[:2], -1, 4)
             q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
             seen = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
             return self.head(self.out(seen.flatten(2)).mean(1))
