@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -17,6 +17,7 @@ from coldpress.evaluate import Evaluation
 from coldpress.network import LAYER_TYPES
 from coldpress.plan import Plan, Space
 from coldpress.runtime.clock import Timing, time_sessions
+from coldpress.runtime.dynamic import round_dynamically
 from coldpress.runtime.onnx import export, weight_nodes
 from coldpress.runtime.quantize import quantize
 from coldpress.runtime.sessions import run, session
@@ -25,25 +26,29 @@ from coldpress.task import Split, Task
 
 CALIBRATION_BATCH = 32
 CALIBRATION_IMAGES = 256
+Form = Literal["static", "dynamic"]
 
 
-def int8_layers(space: Space, plan: Plan, model: nn.Module) -> list[str]:
-    """Names of the layers of a compressed network that the plan runs in int8 (of their parts, where factorised)."""
-    found: list[str] = []
+def int8_layers(space: Space, plan: Plan, model: nn.Module) -> dict[str, Form]:
+    """The layers of a compressed network that the plan runs in int8 (their parts, where factorised), and in which form.
+
+    Tables of embeddings are among them, as static.
+    """
+    found: dict[str, Form] = {}
     for site, shape in space.configured(plan.choices):
         if shape is None or shape.bits != 8:
             continue
         rounded = (nn.Embedding,) if site.shape.kind == "embedding" else LAYER_TYPES
         for name, part in model.get_submodule(site.name).named_modules(prefix=site.name):
             if isinstance(part, rounded):
-                found.append(name)
+                found[name] = "dynamic" if shape.dynamic else "static"
     return found
 
 
 def export_both(
     model: nn.Module,
     example_inputs: Sequence[Tensor],
-    int8: Sequence[str],
+    int8: Mapping[str, Form],
     calibration: Sequence[Tensor],
     fp32_path: Path,
     path: Path,
@@ -53,7 +58,7 @@ def export_both(
     Args:
         model: the network.
         example_inputs: its inputs, each ``(batch, ...)``.
-        int8: names of the layers to round.
+        int8: names of the layers to round, and in which form.
         calibration: inputs that the activations' ranges are found on, each ``(images, ...)``.
         fp32_path, path: the two files.
     """
@@ -62,8 +67,12 @@ def export_both(
         shutil.copyfile(fp32_path, path)
         return
     tables = [name for name in int8 if isinstance(model.get_submodule(name), nn.Embedding)]
-    nodes = weight_nodes(fp32_path, [name for name in int8 if name not in tables])
-    quantize(fp32_path, path, feeds(fp32_path, calibration), nodes=list(nodes.values()))
+    layers = {name: form for name, form in int8.items() if name not in tables}
+    nodes = {form: weight_nodes(fp32_path, [n for n in layers if layers[n] == form]) for form in ("static", "dynamic")}
+    # Static ranges are then those of inputs that dynamic layers gave.
+    round_dynamically(fp32_path, path, [node for calls in nodes["dynamic"].values() for node in calls])
+    static = [node for calls in nodes["static"].values() for node in calls]
+    quantize(path, path, feeds(path, calibration), nodes=static)
     if tables:
         round_tables(path, [f"{name}.weight" for name in tables])
 

@@ -28,7 +28,6 @@ from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.report import render
 from coldpress.solvers import SOLVERS
-from coldpress.space import find_space
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments
 from coldpress.task import Task
@@ -183,7 +182,7 @@ class _Decided:
 
 def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) -> _Decided:
     torch.manual_seed(recipe.seed)
-    space = find_space(task, recipe.kinds())
+    space = steps.offered(task, recipe, work)
     prices, original = steps.priced(task, space, recipe, work, tell)
     originals = _originals(prices, original.seconds, original.bytes)
     limits = absolute(recipe.limits(), originals)

@@ -115,7 +115,8 @@ def build(
     metrics |= {
         "name": task.name,
         "plan": dict(plan.choices),
-        "int8_layers": names,
+        "int8_layers": list(names),
+        "dynamic_layers": [name for name, form in names.items() if form == "dynamic"],
         "first_output": isinstance(task.model, FirstOutput),
         "seed": recipe.seed,
         "versions": versions(),

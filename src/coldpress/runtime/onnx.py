@@ -8,7 +8,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,19 +143,19 @@ def file_bytes(path: str | Path) -> int:
     return Path(path).stat().st_size
 
 
-def weight_nodes(model: onnx.ModelProto | str | Path, module_names: Sequence[str]) -> dict[str, str]:
-    """The node that carries each module's weight: module name to node name, for those found.
+def weight_nodes(model: onnx.ModelProto | str | Path, module_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The nodes that carry each module's weight, one for each call: module name to node names, for those found.
 
     Works by the weight's name ("fc.weight"), else by the node's name as ``export`` sets it.
     """
     graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(str(model))).graph
-    by_module: dict[str, str] = {}
+    by_module: dict[str, list[str]] = {}
     for node in graph.node:
         if node.op_type not in LAYERS:
             continue
-        for name in (*(value.removesuffix(".weight") for value in node.input[1:2]), node.name.partition("#")[0]):
-            by_module.setdefault(name, node.name)
-    return {name: by_module[name] for name in module_names if name in by_module}
+        for name in {*(value.removesuffix(".weight") for value in node.input[1:2]), node.name.partition("#")[0]}:
+            by_module.setdefault(name, []).append(node.name)
+    return {name: tuple(by_module[name]) for name in module_names if name in by_module}
 
 
 @contextlib.contextmanager
@@ -246,14 +246,21 @@ def _opsets(model: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
 def _tidy(model: onnx.ModelProto) -> None:
     """Name layers after their modules, and drop what would hinder quantisation or tell of this machine's files."""
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    taken: dict[str, int] = {}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    calls: dict[str, list[onnx.NodeProto]] = {}
+    again: set[str] = set()
     for node in graph.node:
         if node.op_type in LAYERS and (module := _module(node, weights)):
-            taken[module] = taken.get(module, 0) + 1
-            node.name = module if taken[module] == 1 else f"{module}#{taken[module]}"
+            before = calls.setdefault(module, [])
+            before.append(node)
+            node.name = module if len(before) == 1 else f"{module}#{len(before)}"
+            again |= _share_weights(before[0], node, weights)
         del node.metadata_props[:]
         node.doc_string = ""
+    again -= {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in again]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
     for tensor in graph.initializer:
         del tensor.metadata_props[:]
     for value in (*graph.input, *graph.output):
@@ -264,7 +271,20 @@ def _tidy(model: onnx.ModelProto) -> None:
     del model.functions[:]
 
 
-def _module(node: onnx.NodeProto, weights: set[str]) -> str | None:
+def _share_weights(first: onnx.NodeProto, node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> set[str]:
+    """Let a later call of a module read the first one's constants; the equal ones that it read instead."""
+    replaced: set[str] = set()
+    for i, (own, other) in enumerate(zip(node.input, first.input)):
+        if own == other or own not in weights or other not in weights:
+            continue
+        mine, theirs = (onnx.numpy_helper.to_array(weights[name]) for name in (own, other))
+        if mine.dtype == theirs.dtype and np.array_equal(mine, theirs):
+            node.input[i] = other
+            replaced.add(own)
+    return replaced
+
+
+def _module(node: onnx.NodeProto, weights: Collection[str]) -> str | None:
     """The module whose weight a layer's node uses; None for a product of two activations."""
     held = [name for name in node.input if name in weights]
     for name in held:
