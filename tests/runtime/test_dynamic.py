@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import coldpress as cp
 from coldpress.deploy import export_both, int8_layers
 from coldpress.energy.suffix import Suffix
 from coldpress.errors import ExportError
@@ -26,9 +27,10 @@ from coldpress.surgery.effects import Effects
 class Tokens(nn.Module):
     """Two layers over tokens, called twice each, and a head over their mean."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 24, inner: int = 40) -> None:
         super().__init__()
-        self.up, self.down, self.head = nn.Linear(24, 40), nn.Linear(40, 24, bias=False), nn.Linear(24, 5)
+        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width, bias=False)
+        self.head = nn.Linear(width, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(2):
@@ -36,8 +38,8 @@ class Tokens(nn.Module):
         return self.head(x.mean(1))
 
 
-def tokens(samples: int, seed: int = 0) -> Tensor:
-    return torch.randn(samples, 7, 24, generator=torch.Generator().manual_seed(seed)) * 2 + 0.5
+def tokens(samples: int, seed: int = 0, width: int = 24) -> Tensor:
+    return torch.randn(samples, 7, width, generator=torch.Generator().manual_seed(seed)) * 2 + 0.5
 
 
 def prepared() -> tuple[nn.Module, Space]:
@@ -101,6 +103,23 @@ def test_stored_bytes_are_as_predicted(name: str, tmp_path: Path) -> None:
     path = deployed(model, space, choices, tmp_path)
     before, after = (sum(s.bytes for _, s in space.configured(c) if s is not None) for c in ({}, choices))
     assert constants(tmp_path / "fp32.onnx") - constants(path) == before - after > 0
+
+
+def test_a_run_takes_the_form_that_pays_and_deploys_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Tokens(128, 256).eval()
+    data = [(tokens(64, seed, 128), torch.arange(64) % 5) for seed in range(4)]
+    task = cp.Task(model, tokens(1, 4, 128), train=data[:2], validation=data[2:3], test=data[3:])
+    settings = {"units": ("bits",), "calibration": 16, "refit_images": 32, "random_plans": 4, "refit_plans": 0}
+    settings |= {"solver": "exact", "rounds": 0, "epochs": 0, "device": "rpi5"}  # modelled: nothing is timed
+    result = cp.compress(task, cp.Budget(size="45%"), out=tmp_path / "run", **settings)
+    assert result.plan.choices["up:bits"] == result.plan.choices["down:bits"] == "int8-dynamic"
+    assert {"up", "down"} <= set(result.metrics["dynamic_layers"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "run" / "model.onnx").graph.node]
+    assert kinds.count("MatMulInteger") >= 4
+    assert result.metrics["budget"][0]["kept"]
+    again = cp.compress(task, cp.Budget(size="45%"), int8="static", **settings)
+    assert not again.metrics["dynamic_layers"]
 
 
 def test_a_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from coldpress.errors import ExportError
 from coldpress.runtime.onnx import write_model
+from coldpress.runtime.weights import drop
 
 LAYERS = ("Gemm", "MatMul")
 
@@ -52,10 +53,7 @@ def round_dynamically(fp32_path: str | Path, path: str | Path, nodes: Collection
         written += dynamic_layer(node) if node.name in nodes else [node]
     del graph.node[:]
     graph.node.extend(written)
-    read = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop(graph, weights)
     write_model(model, Path(path))
     return Path(path)
 

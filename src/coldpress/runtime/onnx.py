@@ -8,7 +8,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from coldpress.errors import ExportError
 from coldpress.files import beside
 from coldpress.network import watch_functions
 from coldpress.runtime.sessions import run, session
+from coldpress.runtime.weights import fold_transposes, share_weights
 
 log = logging.getLogger("coldpress.runtime")
 
@@ -246,21 +247,17 @@ def _opsets(model: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
 def _tidy(model: onnx.ModelProto) -> None:
     """Name layers after their modules, and drop what would hinder quantisation or tell of this machine's files."""
     graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
+    fold_transposes(graph)
+    weights = {tensor.name for tensor in graph.initializer}
     calls: dict[str, list[onnx.NodeProto]] = {}
-    again: set[str] = set()
     for node in graph.node:
         if node.op_type in LAYERS and (module := _module(node, weights)):
             before = calls.setdefault(module, [])
             before.append(node)
             node.name = module if len(before) == 1 else f"{module}#{len(before)}"
-            again |= _share_weights(before[0], node, weights)
         del node.metadata_props[:]
         node.doc_string = ""
-    again -= {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in again]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    share_weights(graph, calls.values())
     for tensor in graph.initializer:
         del tensor.metadata_props[:]
     for value in (*graph.input, *graph.output):
@@ -271,20 +268,7 @@ def _tidy(model: onnx.ModelProto) -> None:
     del model.functions[:]
 
 
-def _share_weights(first: onnx.NodeProto, node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> set[str]:
-    """Let a later call of a module read the first one's constants; the equal ones that it read instead."""
-    replaced: set[str] = set()
-    for i, (own, other) in enumerate(zip(node.input, first.input)):
-        if own == other or own not in weights or other not in weights:
-            continue
-        mine, theirs = (onnx.numpy_helper.to_array(weights[name]) for name in (own, other))
-        if mine.dtype == theirs.dtype and np.array_equal(mine, theirs):
-            node.input[i] = other
-            replaced.add(own)
-    return replaced
-
-
-def _module(node: onnx.NodeProto, weights: Collection[str]) -> str | None:
+def _module(node: onnx.NodeProto, weights: set[str]) -> str | None:
     """The module whose weight a layer's node uses; None for a product of two activations."""
     held = [name for name in node.input if name in weights]
     for name in held:
