@@ -17,6 +17,7 @@ from coldpress.energy.curvature import divergence
 from coldpress.energy.suffix import Suffix
 from coldpress.network import evaluating
 from coldpress.plan import Plan, Space
+from coldpress.pretrained import save_pretrained
 from coldpress.runtime import export, run, session
 from coldpress.space import find_space
 from coldpress.space.bits import with_int8_form
@@ -116,6 +117,15 @@ def test_removed_equals_masked() -> None:
         masked.get_submodule(f"{LAYER}.attention.dense").get_parameter("weight")[:, [*range(8), *range(24, 32)]] = 0.0
         masked.get_submodule(f"{LAYER}.ffn_output").get_parameter("weight")[:, 24:] = 0.0
     torch.testing.assert_close(logits(small, inputs), logits(masked, inputs), atol=1e-5, rtol=1e-5)
+
+
+def test_fewer_neurons_have_a_form_in_transformers(tmp_path: Path) -> None:
+    model, inputs = albert(), texts(6)
+    kept = {NEURONS: tuple(range(24))}
+    small, _ = apply_plan(model, space_of(model, "width"), Plan({NEURONS: HALF[NEURONS]}, kept))
+    assert save_pretrained(small, tmp_path, inputs)
+    again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(logits(SequenceClassifier(again), inputs), logits(small, inputs))
 
 
 def test_the_refit_makes_up_for_what_was_lost_at_all_calls_together() -> None:
