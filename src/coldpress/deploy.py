@@ -17,12 +17,12 @@ from coldpress.evaluate import Evaluation
 from coldpress.network import LAYER_TYPES
 from coldpress.plan import Plan, Space
 from coldpress.runtime.clock import Timing, time_sessions
-from coldpress.runtime.dynamic import round_dynamically
+from coldpress.runtime.dynamic import depends_on_batch, round_dynamically
 from coldpress.runtime.onnx import export, weight_nodes
 from coldpress.runtime.quantize import quantize
 from coldpress.runtime.sessions import run, session
 from coldpress.runtime.tables import round_tables
-from coldpress.task import Split, Task
+from coldpress.task import EVALUATION_BATCH, Split, Task
 
 CALIBRATION_BATCH = 32
 CALIBRATION_IMAGES = 256
@@ -84,17 +84,17 @@ def feeds(path: Path, inputs: Sequence[Tensor], batch_size: int = CALIBRATION_BA
         yield {name: tensor[start : start + batch_size].numpy() for name, tensor in zip(names, inputs)}
 
 
-def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2) -> Evaluation:
-    """Evaluate an ONNX file on a split of the task."""
+def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2, batch: int = 1) -> Evaluation:
+    """Evaluate an ONNX file on a split of the task; with ``batch`` samples in a run where outputs depend on that."""
     running = session(path, threads=threads)
 
     def predict(inputs: tuple[Tensor, ...]) -> Tensor:
         return torch.from_numpy(np.asarray(run(running, [tensor.numpy() for tensor in inputs])[0]))
 
-    return task.evaluate(predict, split)
+    return task.evaluate(predict, split, batch if depends_on_batch(path) else EVALUATION_BATCH)
 
 
-def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split: Split) -> float:
+def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split: Split, batch: int = 1) -> float:
     """The task's metric of what would be deployed: rounded where the plan says int8, else the network itself."""
     int8 = int8_layers(space, plan, model)
     if not int8:
@@ -103,7 +103,7 @@ def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split
     with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
         fp32, path = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         export_both(model, task.example_inputs, int8, inputs, fp32, path)
-        return evaluate_file(task, path, split).score(task.metric)
+        return evaluate_file(task, path, split, batch=batch).score(task.metric)
 
 
 def time_files(

@@ -284,7 +284,7 @@ def _keep_accuracy(
             low = fraction
             continue
         student, _ = steps.surgery(task, space, planned.plan, moments, recipe)
-        drop = 100 * (before - score_deployed(task, space, planned.plan, student, "validation"))
+        drop = 100 * (before - score_deployed(task, space, planned.plan, student, "validation", recipe.batch))
         logger.info("%s at %.0f %%: %.2f points lost on validation", quantity, 100 * fraction, drop)
         if drop <= recipe.max_accuracy_drop + ROUNDING:
             high, best = fraction, planned
@@ -360,7 +360,7 @@ def _validation(
         return {}
     scores: dict[str, Any] = {"metric": task.metric_name, "original": task.score(task.model, "validation")}
     scores["before_recovery"] = task.score(untrained, "validation")
-    scores["compressed"] = score_deployed(task, space, plan, student, "validation")
+    scores["compressed"] = score_deployed(task, space, plan, student, "validation", recipe.batch)
     if recipe.max_accuracy_drop is None:
         return scores
     drop = 100 * (scores["original"] - scores["compressed"])

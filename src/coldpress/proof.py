@@ -79,7 +79,9 @@ def build(
     files = {"original": original, "compressed": folder / "model.onnx"}
     times = time_files(files, task.example_inputs, threads=recipe.threads, batch=recipe.batch, seed=recipe.seed)
     split: Split | None = task.report_split if task.test is not None or task.validation is not None else None
-    judged = {side: evaluate_file(task, path, split) for side, path in files.items()} if split else {}
+    judged = (
+        {side: evaluate_file(task, path, split, batch=recipe.batch) for side, path in files.items()} if split else {}
+    )
     metrics: dict[str, Any] = {
         side: _side(model, files[side], times[side], judged.get(side), task)
         for side, model in (("original", task.model), ("compressed", student))

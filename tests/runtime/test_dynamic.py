@@ -6,19 +6,20 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
 import coldpress as cp
-from coldpress.deploy import export_both, int8_layers
+from coldpress.deploy import evaluate_file, export_both, int8_layers
 from coldpress.energy.suffix import Suffix
 from coldpress.errors import ExportError
 from coldpress.network import evaluating
 from coldpress.plan import Plan, Space
 from coldpress.runtime import export, run, session
-from coldpress.runtime.dynamic import round_dynamically
+from coldpress.runtime.dynamic import depends_on_batch, round_dynamically
 from coldpress.space import find_space
 from coldpress.space.bits import with_int8_form
 from coldpress.surgery.effects import Effects
@@ -82,6 +83,19 @@ def test_the_runtime_computes_what_was_predicted(layers: tuple[str, ...], batch:
     running = session(deployed(model, space, choices, tmp_path))
     found = torch.cat([torch.from_numpy(run(running, [part.numpy()])[0]) for part in inputs.split(batch)])
     assert 0 < (found - predicted).abs().max() < 0.3 * change
+
+
+def test_a_file_is_judged_as_it_is_served(tmp_path: Path) -> None:
+    model, space = prepared()
+    inputs = torch.cat([tokens(1), 100 * tokens(1, seed=1)])
+    task = cp.Task(model, inputs[:1], test=torch.utils.data.TensorDataset(inputs, torch.tensor([0, 1])))
+    path = deployed(model, space, {"up:bits": "int8-dynamic"}, tmp_path)
+    alone, together = (evaluate_file(task, path, "test", batch=batch).loss for batch in (1, 2))
+    predicted = [run(session(path), [x.numpy()])[0] for x in (inputs[:1], inputs[1:])]
+    wanted = nn.functional.cross_entropy(torch.from_numpy(np.concatenate(predicted)), torch.tensor([0, 1]))
+    assert alone == pytest.approx(float(wanted), rel=1e-4)
+    assert alone != pytest.approx(together, rel=1e-4)
+    assert not depends_on_batch(tmp_path / "fp32.onnx")
 
 
 def test_each_run_has_a_range_of_its_own() -> None:

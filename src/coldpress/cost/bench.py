@@ -115,8 +115,8 @@ def graph(
         source = "input_" + "x".join(str(n) for n in dims)
         if source not in feeds:
             feeds[source] = rng.random(dims, dtype=np.float32)
-        # A factor of its own keeps the runtime from sharing one copy of the input between layers.
         static = shape.bits == 8 and not shape.dynamic
+        # A factor of its own keeps the runtime from sharing one copy of the input between layers.
         before = parts.node("Mul", [source, parts.constant(np.float32(1 + i / 1024))], f"feed{i}")
         before = parts.rounded(before, f"before{i}") if static else before
         own = parts.node("Neg", [before], f"own{i}") if shape.dynamic else before

@@ -58,6 +58,11 @@ def round_dynamically(fp32_path: str | Path, path: str | Path, nodes: Collection
     return Path(path)
 
 
+def depends_on_batch(path: str | Path) -> bool:
+    """Whether a sample's output depends on what it is run together with: some layer rounds over the range of a run."""
+    return any(node.op_type == "DynamicQuantizeLinear" for node in onnx.load(str(path)).graph.node)
+
+
 def dynamic_layer(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The nodes in the place of a Gemm or MatMul, whose weight is now ``NAME_int8`` and ``NAME_scale``."""
     source, weight, *bias = node.input
