@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import coldpress as cp
+from coldpress import steps
 from coldpress.deploy import evaluate_file, export_both, int8_layers
 from coldpress.energy.suffix import Suffix
 from coldpress.errors import ExportError
@@ -23,6 +24,7 @@ from coldpress.runtime.dynamic import depends_on_batch, round_dynamically
 from coldpress.space import find_space
 from coldpress.space.bits import with_int8_form
 from coldpress.surgery.effects import Effects
+from coldpress.workspace import Workspace
 
 
 class Tokens(nn.Module):
@@ -134,6 +136,17 @@ def test_a_run_takes_the_form_that_pays_and_deploys_it(tmp_path: Path) -> None:
     assert result.metrics["budget"][0]["kept"]
     again = cp.compress(task, cp.Budget(size="45%"), int8="static", **settings)
     assert not again.metrics["dynamic_layers"]
+
+
+def test_a_plan_from_elsewhere_may_name_either_form(tmp_path: Path) -> None:
+    task = cp.Task(Tokens().eval(), tokens(2))
+    recipe = cp.Recipe(choices=("up:bits=int8-dynamic", "down:bits=int8"))
+    space = steps.offered(task, recipe, Workspace(tmp_path / "run", "key"))
+    assert [shape.dynamic for _, shape in space.configured(recipe.chosen()) if shape is not None] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
