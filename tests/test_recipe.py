@@ -47,6 +47,7 @@ def test_yaml_is_read_back_as_it_was(recipe: Recipe, tmp_path_factory: pytest.Te
         ({"units": ["width", "depht"]}, "width, rank, bits, depth"),
         ({"units": []}, "units"),
         ({"energy": "fisher2"}, "curvature or separable"),
+        ({"int8": "weights"}, "auto, static, dynamic, both"),
         ({"objective": "speed"}, "latency, size or macs"),
         ({"epochs": -1}, "0 or more"),
         ({"epochs": "many"}, "epochs is 'many'; it must be a number"),

@@ -144,6 +144,21 @@ class InPlace(Head):
         return self.classify(self.second(F.relu_(y)).add_(x))
 
 
+class Repeated(Head):
+    """A residual branch whose layers are called three times."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.stem = conv(3, 8)
+        self.widen, self.narrow = nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(16, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for _ in range(3):
+            x = x + self.narrow(torch.relu(self.widen(x)))
+        return self.classify(x)
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "padded shortcuts": lambda: CifarResNet(1, num_classes=5),
     "projected shortcuts": Projected,
@@ -154,6 +169,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "two inputs": TwoInputs,
     "tuple": Pair,
     "shuffle": Shuffled,
+    "shared layers": Repeated,
 }
 
 

@@ -83,6 +83,7 @@ def compress(
     solver: options.Solver = None,
     energy: options.Energy = None,
     units: options.Units = None,
+    int8: options.Int8 = None,
     epochs: options.Epochs = None,
     lr: options.Rate = None,
     optimizer: options.Optimizer = None,

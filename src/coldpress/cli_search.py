@@ -22,6 +22,7 @@ def search(
     num_classes: options.Classes = None,
     budget: options.Budget = None,
     units: options.Units = None,
+    int8: options.Int8 = None,
     sampler: Annotated[
         str, typer.Option(help="qiea, legacy, tpe, nsga2, random, cmaes, gp, or package.module.Class")
     ] = "qiea",
@@ -74,7 +75,7 @@ def search(
     flags |= {"budget": budget or None, "units": options.names(units), "ignored_layers": ignore or None}
     names = {"model", "weights", "data", "data_dir", "num_classes", "budget", "units", "epochs", "lr", "optimizer"}
     names |= {"batch_size", "refit_images", "measure_seconds", "threads", "batch", "tokens", "device", "seed"}
-    names |= {"ignored_layers"}
+    names |= {"ignored_layers", "int8"}
     recipe = Recipe().changed({name: flags[name] for name in names if flags[name] is not None})
     try:
         numbers = [float(part) for part in fitness.split(",")]

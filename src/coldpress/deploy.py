@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -17,33 +17,38 @@ from coldpress.evaluate import Evaluation
 from coldpress.network import LAYER_TYPES, logits_of
 from coldpress.plan import Plan, Space
 from coldpress.runtime.clock import Timing, time_sessions
+from coldpress.runtime.dynamic import depends_on_batch, round_dynamically
 from coldpress.runtime.onnx import export, weight_nodes
 from coldpress.runtime.quantize import quantize
 from coldpress.runtime.sessions import run, session
 from coldpress.runtime.tables import round_tables
-from coldpress.task import Split, Task
+from coldpress.task import EVALUATION_BATCH, Split, Task
 
 CALIBRATION_BATCH = 32
 CALIBRATION_IMAGES = 256
+Form = Literal["static", "dynamic"]
 
 
-def int8_layers(space: Space, plan: Plan, model: nn.Module) -> list[str]:
-    """Names of the layers of a compressed network that the plan runs in int8 (of their parts, where factorised)."""
-    found: list[str] = []
+def int8_layers(space: Space, plan: Plan, model: nn.Module) -> dict[str, Form]:
+    """The layers of a compressed network that the plan runs in int8 (their parts, where factorised), and in which form.
+
+    Tables of embeddings are among them, as static.
+    """
+    found: dict[str, Form] = {}
     for site, shape in space.configured(plan.choices):
         if shape is None or shape.bits != 8:
             continue
         rounded = (nn.Embedding,) if site.shape.kind == "embedding" else LAYER_TYPES
         for name, part in model.get_submodule(site.name).named_modules(prefix=site.name):
             if isinstance(part, rounded):
-                found.append(name)
+                found[name] = "dynamic" if shape.dynamic else "static"
     return found
 
 
 def export_both(
     model: nn.Module,
     example_inputs: Sequence[Tensor],
-    int8: Sequence[str],
+    int8: Mapping[str, Form],
     calibration: Sequence[Tensor],
     fp32_path: Path,
     path: Path,
@@ -53,7 +58,7 @@ def export_both(
     Args:
         model: the network.
         example_inputs: its inputs, each ``(batch, ...)``.
-        int8: names of the layers to round.
+        int8: names of the layers to round, and in which form.
         calibration: inputs that the activations' ranges are found on, each ``(images, ...)``.
         fp32_path, path: the two files.
     """
@@ -62,8 +67,12 @@ def export_both(
         shutil.copyfile(fp32_path, path)
         return
     tables = [name for name in int8 if isinstance(model.get_submodule(name), nn.Embedding)]
-    nodes = weight_nodes(fp32_path, [name for name in int8 if name not in tables])
-    quantize(fp32_path, path, feeds(fp32_path, calibration), nodes=list(nodes.values()))
+    layers = {name: form for name, form in int8.items() if name not in tables}
+    nodes = {form: weight_nodes(fp32_path, [n for n in layers if layers[n] == form]) for form in ("static", "dynamic")}
+    # Static ranges are then those of inputs that dynamic layers gave.
+    round_dynamically(fp32_path, path, [node for calls in nodes["dynamic"].values() for node in calls])
+    static = [node for calls in nodes["static"].values() for node in calls]
+    quantize(path, path, feeds(path, calibration), nodes=static)
     if tables:
         round_tables(path, [f"{name}.weight" for name in tables])
 
@@ -75,17 +84,17 @@ def feeds(path: Path, inputs: Sequence[Tensor], batch_size: int = CALIBRATION_BA
         yield {name: tensor[start : start + batch_size].numpy() for name, tensor in zip(names, inputs)}
 
 
-def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2) -> Evaluation:
-    """Evaluate an ONNX file on a split of the task."""
+def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2, batch: int = 1) -> Evaluation:
+    """Evaluate an ONNX file on a split of the task; with ``batch`` samples in a run where outputs depend on that."""
     running = session(path, threads=threads)
 
     def predict(inputs: tuple[Tensor, ...]) -> Tensor:
         return logits_of(torch.from_numpy(np.asarray(run(running, [tensor.numpy() for tensor in inputs])[0])))
 
-    return task.evaluate(predict, split)
+    return task.evaluate(predict, split, batch if depends_on_batch(path) else EVALUATION_BATCH)
 
 
-def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split: Split) -> float:
+def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split: Split, batch: int = 1) -> float:
     """The task's metric of what would be deployed: rounded where the plan says int8, else the network itself."""
     int8 = int8_layers(space, plan, model)
     if not int8:
@@ -94,7 +103,7 @@ def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split
     with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
         fp32, path = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         export_both(model, task.example_inputs, int8, inputs, fp32, path)
-        return evaluate_file(task, path, split).score(task.metric)
+        return evaluate_file(task, path, split, batch=batch).score(task.metric)
 
 
 def time_files(

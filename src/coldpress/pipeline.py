@@ -30,7 +30,6 @@ from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
 from coldpress.solvers import SOLVERS
-from coldpress.space import find_space
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments
 from coldpress.task import Task
@@ -188,7 +187,7 @@ class _Decided:
 
 def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) -> _Decided:
     torch.manual_seed(recipe.seed)
-    space = find_space(task, recipe.kinds())
+    space = steps.offered(task, recipe, work)
     prices, original = steps.priced(task, space, recipe, work, tell)
     originals = _originals(prices, original.seconds, original.bytes)
     limits = absolute(recipe.limits(), originals)
@@ -290,7 +289,7 @@ def _keep_accuracy(
             low = fraction
             continue
         student, _ = steps.surgery(task, space, planned.plan, moments, recipe)
-        drop = 100 * (before - score_deployed(task, space, planned.plan, student, "validation"))
+        drop = 100 * (before - score_deployed(task, space, planned.plan, student, "validation", recipe.batch))
         logger.info("%s at %.0f %%: %.2f points lost on validation", quantity, 100 * fraction, drop)
         if drop <= recipe.max_accuracy_drop + ROUNDING:
             high, best = fraction, planned
@@ -366,7 +365,7 @@ def _validation(
         return {}
     scores: dict[str, Any] = {"metric": task.metric_name, "original": task.score(task.model, "validation")}
     scores["before_recovery"] = task.score(untrained, "validation")
-    scores["compressed"] = score_deployed(task, space, plan, student, "validation")
+    scores["compressed"] = score_deployed(task, space, plan, student, "validation", recipe.batch)
     if recipe.max_accuracy_drop is None:
         return scores
     drop = 100 * (scores["original"] - scores["compressed"])

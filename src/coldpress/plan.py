@@ -35,7 +35,9 @@ class LayerShape:
             one of r features, then a linear),
             "spatial" (k x 1 to r, then 1 x k), "tucker" (1 x 1 to r0, k x k to r1, 1 x 1 to out).
         rank: ``()`` for dense, ``(r,)`` for svd and spatial, ``(r0, r1)`` for tucker.
-        bits: 32 (fp32) or 8 (static int8; of a table only the stored rows).
+        bits: 32 (fp32) or 8 (int8; of a table only the stored rows).
+        dynamic: of int8: the range of the inputs is that of each run, not one for all; the outputs are floats.
+        calls: how often one run calls the layer, whose weights are stored once.
     """
 
     kind: Literal["conv", "linear", "embedding"]
@@ -51,6 +53,8 @@ class LayerShape:
     method: Method = "dense"
     rank: tuple[int, ...] = ()
     bits: int = 32
+    dynamic: bool = False
+    calls: int = 1
 
     def factors(self) -> tuple[LayerShape, ...]:
         """The dense layers that this layer runs as: itself when dense, else two or three."""
@@ -133,19 +137,21 @@ class LayerShape:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one sample."""
+        """Multiply-accumulates for one sample, over all calls."""
         parts = [part for part in self.factors() if part.kind != "embedding"]  # looking up multiplies nothing
-        return sum(part.weights * math.prod(part.output_size) for part in parts)
+        return self.calls * sum(part.weights * math.prod(part.output_size) for part in parts)
 
     @property
     def bytes(self) -> int:
-        """Bytes of the stored tensors: fp32, or int8 weights with scale and zero point a channel, and int32 biases."""
+        """Bytes of the stored tensors: fp32, or int8 weights with scale (and zero point) a channel, and biases."""
         if self.method != "dense":
             return sum(part.bytes for part in self.factors())
         if self.bits == 32:
             return 4 * self.parameters
         if self.kind == "embedding":
             return self.weights + 4 * self.out_channels
+        if self.dynamic:
+            return self.weights + 4 * self.out_channels * (2 if self.bias else 1)
         return self.weights + 5 * self.out_channels + (4 * self.out_channels if self.bias else 0)
 
 
@@ -157,7 +163,7 @@ class Option:
         label: unique within the unit; "keep" leaves the unit as it is and always comes first.
         channels: channels kept (width).
         method, rank: factorisation (rank).
-        bits: 32 or 8 (bits).
+        bits, dynamic: 32 or 8, and in which form, as in LayerShape (bits).
         drop: the block is removed (depth).
     """
 
@@ -166,6 +172,7 @@ class Option:
     method: Method = "dense"
     rank: tuple[int, ...] = ()
     bits: int = 32
+    dynamic: bool = False
     drop: bool = False
 
 
@@ -276,7 +283,7 @@ class Site:
         if self.rank is not None and options[self.rank].method != "dense":
             chosen |= {"method": options[self.rank].method, "rank": options[self.rank].rank}
         if self.bits is not None:
-            chosen |= {"bits": options[self.bits].bits}
+            chosen |= {"bits": options[self.bits].bits, "dynamic": options[self.bits].dynamic}
         return replace(shape, in_channels=inputs, out_channels=outputs, groups=groups, **chosen)
 
 

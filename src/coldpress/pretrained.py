@@ -19,7 +19,7 @@ logger = logging.getLogger("coldpress.zoo")
 
 LAYERS = ("num_hidden_layers", "n_layers", "n_layer")
 NEURONS = ("intermediate_size", "hidden_dim", "ffn_dim", "n_inner")
-PRODUCERS = ("intermediate.dense", "lin1", "fc1", "up_proj")
+PRODUCERS = ("intermediate.dense", "lin1", "fc1", "up_proj", "ffn")
 
 
 def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Tensor]) -> bool:

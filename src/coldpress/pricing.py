@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coldpress.cost.calibration import calibrate
-from coldpress.cost.latency import int8_pays, latency_cost, shapes_of
+from coldpress.cost.latency import int8_pays, latency_cost, seconds_of, shapes_of
 from coldpress.cost.learned import learned
 from coldpress.cost.macs import macs_cost
 from coldpress.cost.profiles import ModelledTable, Table
@@ -38,7 +38,7 @@ class Prices:
         table: measured layers; None where latency does not matter.
         points: measured whole networks: choices, predicted sum of layers and measured seconds.
         extra_bytes: bytes of the file that are in no layer.
-        extra_macs: of layers that are run more than once, on which nothing is decided.
+        extra_macs: of layers that are run at several sizes, on which nothing is decided.
         seconds: one run of the original, measured.
         calibration: scale and overhead (seconds) from layers to the whole network.
         slow_bits: whether int8 may be taken where it is slower.
@@ -85,10 +85,13 @@ class Prices:
             if site.shape.kind == "embedding":
                 continue
             dense = self.table.seconds(site.shape)
-            if site.bits is not None:
-                rounded = self.table.seconds(replace(site.shape, bits=8))
-                if not self.slow_bits and not int8_pays(self.table, site.shape):
-                    found[f"{site.name} in int8"] = f"measures {rounded * 1e6:.0f} us, in fp32 {dense * 1e6:.0f} us"
+            for option in units[site.bits].options[1:] if site.bits is not None else ():
+                rounded = replace(site.shape, bits=option.bits, dynamic=option.dynamic)
+                if not self.slow_bits and not int8_pays(self.table, rounded):
+                    seconds = seconds_of(self.table, rounded)
+                    found[f"{site.name} in {option.label}"] = (
+                        f"measures {seconds * 1e6:.0f} us, in fp32 {dense * 1e6:.0f} us"
+                    )
             for option in units[site.rank].options[1:] if site.rank is not None else ():
                 seconds = self.table.seconds(replace(site.shape, method=option.method, rank=option.rank))
                 if seconds >= dense:
@@ -212,7 +215,7 @@ def price(
     whole: dict[str, Choices] = {ORIGINAL: {}}
     if table is not None:
         whole["half"] = half_width(space)
-        rounded = {unit.name: "int8" for unit in space.units if unit.kind == "bits"}
+        rounded = {unit.name: unit.options[1].label for unit in space.units if unit.kind == "bits"}
         if rounded:
             whole |= {"int8": rounded, "half int8": {**whole["half"], **rounded}}
     found = measure_structures(task, space, whole, table=table, seed=seed)
@@ -237,7 +240,7 @@ def layer_rows(space: Space, choices: Choices, prices: Prices) -> list[dict[str,
     def describe(shape: LayerShape | None) -> dict[str, object] | None:
         if shape is None:
             return None
-        ms = prices.table.seconds(shape) * prices.calibration[0] * 1e3 if prices.table is not None else None
+        ms = seconds_of(prices.table, shape) * prices.calibration[0] * 1e3 if prices.table is not None else None
         return {
             "in": shape.in_channels,
             "out": shape.out_channels,
@@ -246,6 +249,8 @@ def layer_rows(space: Space, choices: Choices, prices: Prices) -> list[dict[str,
             "method": shape.method,
             "rank": list(shape.rank),
             "bits": shape.bits,
+            "dynamic": shape.dynamic,
+            "calls": shape.calls,
             "macs": shape.macs,
             "bytes": shape.bytes,
             "ms": ms,

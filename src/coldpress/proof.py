@@ -83,7 +83,9 @@ def build(
     files = {"original": original, "compressed": folder / "model.onnx"}
     times = time_files(files, task.example_inputs, threads=recipe.threads, batch=recipe.batch, seed=recipe.seed)
     split: Split | None = task.report_split if task.test is not None or task.validation is not None else None
-    judged = {side: evaluate_file(task, path, split) for side, path in files.items()} if split else {}
+    judged = (
+        {side: evaluate_file(task, path, split, batch=recipe.batch) for side, path in files.items()} if split else {}
+    )
     metrics: dict[str, Any] = {
         side: _side(model, files[side], times[side], judged.get(side), task)
         for side, model in (("original", task.model), ("compressed", student))
@@ -120,7 +122,8 @@ def build(
     metrics |= {
         "name": task.name,
         "plan": dict(plan.choices),
-        "int8_layers": names,
+        "int8_layers": list(names),
+        "dynamic_layers": [name for name, form in names.items() if form == "dynamic"],
         "first_output": isinstance(task.model, FirstOutput),
         "seed": recipe.seed,
         "versions": versions(),

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -18,6 +18,7 @@ from coldpress.errors import ColdpressError, TaskError
 Objective = Literal["latency", "size", "macs"]
 ENERGIES = ("curvature", "separable")
 KINDS = ("width", "rank", "bits", "depth")
+Int8 = Literal["auto", "static", "dynamic", "both"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Recipe:
         max_accuracy_drop: points of accuracy that may be lost on validation data; None is no limit.
         objective: what an accuracy limit alone is spent on.
         solver, energy, units: how the plan is found.
+        int8: the form of int8 that linear layers are offered: static, dynamic, both; or, for those between floats, the
+            one that measures faster (auto).
         choices: ``unit=label`` texts: a plan that was found elsewhere; it is carried out and nothing is solved.
         epochs, optimizer, lr, batch_size, temperature, distil_weight, mixup, hint_weight, attention_weight: recovery
             (0 epochs: none).
@@ -59,6 +62,7 @@ class Recipe:
     solver: str = "auto"
     energy: str = "curvature"
     units: tuple[str, ...] = KINDS
+    int8: Int8 = "auto"
     choices: tuple[str, ...] = ()
     epochs: int = 5
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
@@ -97,6 +101,7 @@ class Recipe:
             "units": (set(self.units) <= set(KINDS) and bool(self.units), f"some of {', '.join(KINDS)}"),
             "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
             "choices": (all("=" in text for text in self.choices), "texts such as layer1.0.conv1:width=16"),
+            "int8": (self.int8 in get_args(Int8), ", ".join(get_args(Int8))),
             "objective": (self.objective in ("latency", "size", "macs"), "latency, size or macs"),
             "epochs": (self.epochs >= 0, "0 or more"),
             "lr": (0 < self.lr < math.inf, "above 0"),

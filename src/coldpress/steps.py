@@ -22,6 +22,8 @@ from coldpress.planning import Progress, calibration_parts, measure_energy
 from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, distil, kept_heads, recalibrate, stream_inputs
+from coldpress.space import find_space
+from coldpress.space.bits import faster_dynamic, with_int8_form
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments, collect_moments
@@ -46,6 +48,20 @@ def run_key(task: Task, recipe: Recipe) -> str:
         for tensor in (*inputs, labels):
             digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def offered(task: Task, recipe: Recipe, work: Workspace) -> Space:
+    """The space of a task, with the forms of int8 that the recipe asks for.
+
+    A plan that was found elsewhere may name either form.
+    """
+    space = find_space(task, recipe.kinds())
+    if recipe.int8 != "auto" or recipe.choices:
+        return with_int8_form(space, "both" if recipe.int8 == "auto" else recipe.int8)
+    if "bits" not in recipe.kinds():
+        return space
+    table = table_for(recipe.device, recipe.threads, recipe.batch)
+    return with_int8_form(space, "static", work.json("int8", lambda: faster_dynamic(space, table)))
 
 
 def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None) -> tuple[Prices, Measured]:
@@ -87,7 +103,7 @@ def effects_of(
     inputs, _ = task.calibration(recipe.refit_images)
     with work.step("moments"):
         moments = collect_moments(task.model, [site.name for site in space.sites], inputs, seed=recipe.seed)
-    effects = Effects(task.model, space, moments)
+    effects = Effects(task.model, space, moments, batch=recipe.batch)
 
     def compute() -> dict[str, list[int]]:
         widths = [unit.name for unit in space.units if unit.kind == "width"]

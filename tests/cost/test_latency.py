@@ -16,7 +16,8 @@ from coldpress.cost import LatencyTable, cache_folder, calibrate, latency_cost, 
 from coldpress.cost.bench import layer_seconds, switch_seconds
 from coldpress.cost.grid import key, ordered, shape_of
 from coldpress.cost.interpolate import Family
-from coldpress.plan import LayerShape
+from coldpress.cost.latency import int8_pays
+from coldpress.plan import LayerShape, Option, Site, Space, Unit
 
 from .spaces import block_space, conv
 
@@ -32,7 +33,8 @@ def test_every_kind_of_layer_is_found_in_the_profile() -> None:
         LayerShape("linear", 32, 10),
         LayerShape("linear", 32, 10, input_size=(7, 1)),
     ]
-    shapes += [replace(shape, bits=8) for shape in shapes]
+    linear = [replace(shape, bits=8, dynamic=True) for shape in shapes if shape.kind == "linear"]
+    shapes += [*(replace(shape, bits=8) for shape in shapes), *linear]
     times = layer_seconds(shapes, repeats=3)
     assert np.isfinite(times).all()
     assert min(times) > 0
@@ -134,6 +136,53 @@ def test_coarse_widths_come_first() -> None:
 def test_keys_hold_all_that_decides_a_time() -> None:
     shape = replace(conv(16, 32), stride=(2, 1), groups=2, bits=8)
     assert shape_of(key(shape)) == shape
+    dynamic = LayerShape("linear", 16, 8, input_size=(4, 1), bits=8, dynamic=True)
+    assert shape_of(key(dynamic)) == dynamic
+    assert key(replace(dynamic, calls=3)) == key(dynamic) != key(replace(dynamic, dynamic=False))
+
+
+def test_a_layer_costs_as_often_as_it_is_called(table: LatencyTable) -> None:
+    assert table.seconds(replace(conv(32, 32), calls=3)) == pytest.approx(3 * table.seconds(conv(32, 32)))
+    assert replace(conv(32, 32), calls=3).macs == 3 * conv(32, 32).macs
+    assert replace(conv(32, 32), calls=3).bytes == conv(32, 32).bytes
+
+
+class Modelled:
+    """A float layer takes 10 s, int8 the seconds given for its form, a conversion 2 s."""
+
+    def __init__(self, static: float, dynamic: float) -> None:
+        self.int8 = {False: static, True: dynamic}
+
+    def seconds(self, shape: LayerShape) -> float:
+        return self.int8[shape.dynamic] if shape.bits == 8 else 10.0
+
+    def switch(self, elements: int) -> float:
+        return 2.0
+
+
+@pytest.mark.parametrize(
+    ("positions", "dynamic", "seconds", "pays"),
+    [
+        (7, False, 5.0, True),
+        (7, False, 7.0, False),
+        (1, False, 13.0, True),
+        (7, True, 9.0, True),
+        (1, True, 11.0, False),
+    ],
+)
+def test_static_int8_between_floats_pays_for_its_conversions(
+    positions: int, dynamic: bool, seconds: float, pays: bool
+) -> None:
+    shape = LayerShape("linear", 8, 8, input_size=(positions, 1), bits=8, dynamic=dynamic)
+    assert int8_pays(Modelled(seconds, seconds), shape) is pays
+
+
+def test_where_floats_are_handed_on_nothing_is_counted_twice() -> None:
+    forms = (Option("keep"), Option("int8", bits=8), Option("int8-dynamic", bits=8, dynamic=True))
+    units = tuple(Unit(name, "bits", name, forms) for name in "ab")
+    shape = LayerShape("linear", 8, 8, input_size=(7, 1))
+    cost = latency_cost(Space(units, (Site("a", shape, bits=0), Site("b", shape, bits=1))), Modelled(3.0, 4.0))
+    assert [cost.value([i, 2]) for i in (0, 1, 2)] == [14.0, 3.0 + 4.0 + 4.0, 8.0]
 
 
 @given(st.floats(0.5, 3.0), st.floats(0.0, 5.0))

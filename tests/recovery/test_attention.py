@@ -203,7 +203,7 @@ def test_where_nothing_attends_there_is_nothing_to_teach() -> None:
 @pytest.mark.parametrize("kind", ["Bert", "DistilBert", "GPT2", "Llama"])
 def test_heads_are_named_by_the_modules_that_attend_in_transformers(kind: str) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
-    from coldpress.zoo.huggingface import SequenceClassifier, as_linears
+    from coldpress.zoo.huggingface import TextModel, as_linears
 
     sizes = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 24}
     if kind == "DistilBert":
@@ -216,7 +216,7 @@ def test_heads_are_named_by_the_modules_that_attend_in_transformers(kind: str) -
     torch.manual_seed(0)
     network = getattr(transformers, f"{kind}ForSequenceClassification")(config)
     as_linears(network)
-    task = Task(SequenceClassifier(network).eval(), train=texts(), hold_out=False)
+    task = Task(TextModel(network).eval(), train=texts(), hold_out=False)
     space, modules = find_space(task, ("width",)), attention_modules(task.model, task.example_inputs)
     kept = kept_heads(space, Plan())
     assert len(modules) == 2

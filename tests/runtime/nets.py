@@ -66,3 +66,16 @@ class Branching(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if bool(x.sum() > 0) else x
+
+
+class Again(nn.Module):
+    """One large layer, called three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(200, 200)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = torch.tanh(self.mix(x))
+        return x.mean(1)

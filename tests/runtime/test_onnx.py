@@ -13,7 +13,7 @@ from coldpress.errors import ExportError
 from coldpress.runtime import export, file_bytes, run, session, weight_nodes
 from coldpress.runtime.onnx import structure_of
 
-from .nets import Branching, Dict, Wide, residual
+from .nets import Again, Branching, Dict, Wide, residual
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_every_layer_is_found_by_its_module_after_batch_norms_are_fused(exported
     nodes = weight_nodes(exported, [*names, "bn1", "nothing"])
     assert list(nodes) == names
     kinds = {node.name: node.op_type for node in onnx.load(exported).graph.node}
-    assert [kinds[nodes[name]] for name in names] == ["Conv", "Conv", "Conv", "Gemm"]
+    assert [[kinds[node] for node in nodes[name]] for name in names] == [["Conv"], ["Conv"], ["Conv"], ["Gemm"]]
     assert "BatchNormalization" not in kinds.values()
 
 
@@ -76,6 +76,15 @@ def test_two_inputs_and_a_tuple(tmp_path: Path) -> None:
             np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-5)
     assert [value.name for value in session(path).get_inputs()] == ["input", "input_1"]
     assert set(weight_nodes(path, ["mix", "head"])) == {"mix", "head"}
+
+
+def test_the_weights_of_a_layer_that_is_called_again_are_stored_once(tmp_path: Path) -> None:
+    path = export(Again(), (torch.randn(2, 4, 200),), tmp_path / "again.onnx")
+    assert 4 * 200 * 201 < file_bytes(path) < 1.1 * 4 * 200 * 201
+    assert weight_nodes(path, ["mix"]) == {"mix": ("mix", "mix#2", "mix#3")}
+    graph = onnx.load(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    assert all(set(node.input) & constants for node in graph.node if node.op_type == "MatMul")
 
 
 def test_training_mode_is_restored(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ PRODUCERS = {
     "two inputs": {"image.0", "last.0"},
     "tuple": {"stem.0", "last.0"},
     "shuffle": {"last.0"},
+    "shared layers": {"stem.0", "widen"},
 }
 
 
@@ -88,19 +89,31 @@ def test_ignored_layers_keep_their_outputs() -> None:
         space_of(model, inputs, ignored=("lefft",))
 
 
-def test_layers_called_twice_are_left_alone() -> None:
-    class Twice(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.again = torch.nn.Linear(6, 8), torch.nn.Linear(8, 8)
-            self.head = torch.nn.Linear(8, 3)
+class Twice(torch.nn.Module):
+    """A layer called for every token, and once more behind their mean or, at equal sizes, before it."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.again(torch.relu(self.again(self.first(x)))))
+    def __init__(self, equal: bool) -> None:
+        super().__init__()
+        self.equal = equal
+        self.first, self.again = torch.nn.Linear(6, 8), torch.nn.Linear(8, 8)
+        self.head = torch.nn.Linear(8, 3)
 
-    space = space_of(Twice(), (torch.randn(4, 6),))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.again(self.first(x)))
+        return self.head(self.again(x).mean(1) if self.equal else self.again(x.mean(1)))
+
+
+def test_layers_called_at_two_sizes_are_left_alone() -> None:
+    space = space_of(Twice(equal=False), (torch.randn(4, 5, 6),))
     assert all(unit.target != "again" for unit in space.units)
     assert not [unit for unit in space.units if unit.kind == "width"]
+    assert "several sizes" in space.refused["first"]
+
+
+def test_layers_called_twice_at_one_size_are_one_unit() -> None:
+    space = space_of(Twice(equal=True), (torch.randn(4, 5, 6),))
+    assert [unit.name for unit in space.units if unit.kind == "width"] == ["first:width"]
+    assert {site.name: site.shape.calls for site in space.sites} == {"first": 1, "again": 2, "head": 1}
 
 
 @pytest.mark.parametrize("kept", [[], [-1, 0], [0, 99]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -22,15 +24,17 @@ from tiny import NETWORKS, build, inputs_of, space_of
 def test_shapes_are_those_of_the_layers(name: str) -> None:
     model, inputs = build(name), inputs_of(name)
     sizes: dict[str, tuple[int, ...]] = {}
+    calls: Counter[str] = Counter()
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     for layer, module in layers.items():
         module.register_forward_hook(lambda m, i, o, layer=layer: sizes.update({layer: tuple(o.shape[2:])}))
+        module.register_forward_hook(lambda m, i, o, layer=layer: calls.update([layer]))
     shapes = layer_shapes(model, inputs)
     assert set(shapes) == set(layers)
     for layer, shape in shapes.items():
         assert shape.parameters == sum(p.numel() for p in layers[layer].parameters())
         assert shape.bytes == 4 * shape.parameters
-        assert shape.macs == shape.weights * int(np.prod(shape.output_size))
+        assert shape.macs == calls[layer] * shape.weights * int(np.prod(shape.output_size))
         if shape.kind == "conv":
             assert shape.output_size == sizes[layer]
 

@@ -85,7 +85,7 @@ def found_in(model: nn.Module) -> dict[str, tuple[str, str | None]]:
     layers = [name for name, m in modules.items() if isinstance(m, nn.Conv2d | nn.Linear)]
     norms = [name for name, m in modules.items() if isinstance(m, nn.BatchNorm2d)]
     found = shortcuts(events, layers, norms)
-    return {name: (events[end.total].name, end.norm) for name, end in found.items()}
+    return {events[call].name: (events[end.total].name, end.norm) for call, end in found.items()}
 
 
 def test_sums_behind_torchvisions_blocks_are_found() -> None:

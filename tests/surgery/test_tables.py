@@ -78,7 +78,7 @@ def test_the_deployed_file_computes_and_weighs_what_was_predicted(
         predicted = model(ids(40, 2))
     student, plan = apply_plan(model, space, Plan(choices), moments=moments)
     files = {}
-    for name, network, int8 in (("before", model, []), ("after", student, int8_layers(space, plan, student))):
+    for name, network, int8 in (("before", model, {}), ("after", student, int8_layers(space, plan, student))):
         files[name] = tmp_path / f"{name}.onnx"
         export_both(network, (ids(2),), int8, [ids(8)], tmp_path / "fp32.onnx", files[name])
     (found,) = run(session(files["after"]), [ids(40, 2).numpy()])
@@ -117,7 +117,7 @@ def test_rows_that_are_looked_up_count_more_and_full_rank_is_exact(
 
 
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
-    export_both(Words().eval(), (ids(2),), [], [ids(2)], tmp_path / "fp32.onnx", tmp_path / "m.onnx")
+    export_both(Words().eval(), (ids(2),), {}, [ids(2)], tmp_path / "fp32.onnx", tmp_path / "m.onnx")
     linear = next(t.name for t in onnx.load(tmp_path / "m.onnx").graph.initializer if "hidden" in t.name)
     for name in (linear, "nothing"):
         with pytest.raises(ExportError, match="no table"):

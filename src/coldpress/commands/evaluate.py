@@ -25,6 +25,7 @@ from coldpress.evaluate import Evaluation, Predict, evaluate, predictor
 from coldpress.network import logits_of
 from coldpress.recipe import Recipe
 from coldpress.report import formats
+from coldpress.runtime.dynamic import depends_on_batch
 from coldpress.runtime.sessions import run as run_session
 from coldpress.runtime.sessions import session
 from coldpress.splits import check_labels
@@ -65,7 +66,7 @@ def run(
     part = _part(splits, split, given)
     subject = _subject(target, form, recipe, splits)
     example = timing_example(part[1], recipe.tokens)
-    found = _evaluate(subject, part[1], part[0], example)
+    found = _evaluate(subject, part[1], part[0], example, recipe.batch)
     latency = _latency(subject, example, recipe)
     facts = {
         "subject": subject.name,
@@ -118,12 +119,13 @@ def _subject(target: Path | None, form: str | None, recipe: Recipe, splits: zoo.
     return Subject(str(target / "model.safetensors"), model=model)
 
 
-def _evaluate(subject: Subject, data: Any, split: str, example: tuple[Tensor, ...]) -> Evaluation:
+def _evaluate(subject: Subject, data: Any, split: str, example: tuple[Tensor, ...], batch: int) -> Evaluation:
     predict = _predictor(subject)
+    together = subject.file is None or not depends_on_batch(subject.file)
     outputs = int(predict(example).shape[-1])
 
     def batches() -> Any:
-        for inputs, labels in read_batches(data, EVALUATION_BATCH):
+        for inputs, labels in read_batches(data, EVALUATION_BATCH if together else batch):
             check_labels(split, labels, outputs)
             yield inputs, labels
 

@@ -18,6 +18,7 @@ from coldpress.recipe import Recipe
 from coldpress.report import formats
 from coldpress.report.tables import refused_groups
 from coldpress.space import find_space
+from coldpress.space.bits import faster_dynamic, with_int8_form
 from coldpress.task import Task
 
 UNITS = {"macs": 1e6, "size": 1e3, "latency": 1e-6}
@@ -31,6 +32,7 @@ def run(recipe: Recipe, input_shape: Sequence[int] | None, latency: bool, all_op
     table = LatencyTable(threads=recipe.threads, batch=recipe.batch) if latency else None
     if table is not None:
         with progress_bars() as tell:
+            space = with_int8_form(space, "static", faster_dynamic(space, table))
             table.measure(
                 shapes_of(space),
                 limit_seconds=recipe.measure_seconds,

@@ -59,6 +59,10 @@ Solver = Annotated[
 ]
 Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
 Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]
+Int8 = Annotated[
+    str | None,
+    typer.Option(help=_says("int8", "form for linear layers: static, dynamic, both, or auto, by what measures faster")),
+]
 Epochs = Annotated[int | None, typer.Option(help=_says("epochs", "of distillation; 0 trains nothing"))]
 Rate = Annotated[float | None, typer.Option(help=_says("lr", "highest learning rate"))]
 Optimizer = Annotated[str | None, typer.Option(help=_says("optimizer", "sgd, adamw or muon"))]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from coldpress.plan import LayerShape
+from coldpress.runtime.dynamic import dynamic_layer, rounded_columns
 from coldpress.runtime.sessions import session
 
 # Touched between runs: beyond a core's own caches, so that weights come from the shared one, as in a network whose
@@ -102,8 +103,9 @@ def graph(
 ) -> tuple[onnx.ModelProto, dict[str, NDArray[np.float32]]]:
     """A model that runs every layer twice, and its inputs.
 
-    A layer's input is written right before it, as a network's is, and int8 layers lie between uint8 tensors. The two
-    copies have weights of their own and are added up; the second finds code and input as behind another layer.
+    A layer's input is written right before it, as a network's is. Static int8 layers lie between uint8 tensors, dynamic
+    ones between floats, where each copy has an input of its own to round. The two copies have weights of their own and
+    are added up; the second finds code and input as behind another layer.
     """
     rng = np.random.default_rng(seed)
     parts = _Parts()
@@ -113,13 +115,14 @@ def graph(
         source = "input_" + "x".join(str(n) for n in dims)
         if source not in feeds:
             feeds[source] = rng.random(dims, dtype=np.float32)
+        static = shape.bits == 8 and not shape.dynamic
         # A factor of its own keeps the runtime from sharing one copy of the input between layers.
         before = parts.node("Mul", [source, parts.constant(np.float32(1 + i / 1024))], f"feed{i}")
-        if shape.bits == 8:
-            before = parts.rounded(before, f"before{i}")
-        copies = [parts.layer(shape, before, f"layer{i}_{copy}", rng) for copy in "ab"]
+        before = parts.rounded(before, f"before{i}") if static else before
+        own = parts.node("Neg", [before], f"own{i}") if shape.dynamic else before
+        copies = [parts.layer(shape, x, f"layer{i}_{copy}", rng) for copy, x in zip("ab", (before, own))]
         after = parts.node("Relu", [parts.node("Add", copies, f"layer{i}_join")], f"layer{i}_relu")
-        if shape.bits == 8:
+        if static:
             after = parts.rounded(after, f"after{i}")
         if shape.kind == "conv":
             after = parts.node("GlobalAveragePool", [after], f"sink{i}")
@@ -168,10 +171,12 @@ class _Parts:
         return f"{name}out"
 
     def layer(self, shape: LayerShape, before: str, name: str, rng: np.random.Generator) -> str:
-        """One convolution or Gemm with random weights; in int8 its output is rounded too."""
+        """One convolution or Gemm with random weights; in static int8 its output is rounded too."""
         dims = _weight_dims(shape)
         weight = rng.standard_normal(dims, dtype=np.float32) / float(prod(dims[1:])) ** 0.5
         bias = rng.standard_normal(shape.out_channels, dtype=np.float32)
+        if shape.dynamic:
+            return self.dynamic(weight, bias, before, name)
         attributes: dict[str, Any] = {"transB": 1}
         if shape.kind == "conv":
             attributes = {
@@ -184,6 +189,15 @@ class _Parts:
         tensors = [before, *self.weights(weight, bias, shape.bits, f"{name}_weight")]
         after = self.node("Conv" if shape.kind == "conv" else "Gemm", tensors, name, **attributes)
         return self.rounded(after, f"{name}_after") if shape.bits == 8 else after
+
+    def dynamic(self, weight: NDArray[np.float32], bias: NDArray[np.float32], before: str, name: str) -> str:
+        """A linear layer in dynamic int8, as it is deployed."""
+        matrix, scales = rounded_columns(weight.T)
+        self.constant(matrix, f"{name}_weight_int8")
+        self.constant(scales, f"{name}_weight_scale")
+        inputs = [before, f"{name}_weight", self.constant(bias)]
+        self.nodes += dynamic_layer(helper.make_node("Gemm", inputs, [f"{name}out"], name=name))
+        return f"{name}out"
 
     def rounded(self, tensor: str, name: str) -> str:
         """``tensor`` as uint8 and back: the pair that the runtime turns into integer layers."""

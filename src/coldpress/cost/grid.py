@@ -18,15 +18,15 @@ GRAPH_BYTES = 12 << 20
 
 
 def plain(shape: LayerShape) -> LayerShape:
-    """The layer as the table knows it: every layer adds a bias there, since batch norm folds into one."""
-    return replace(shape, bias=True)
+    """One call of the layer as the table knows it: all add a bias there, since batch norm folds into one."""
+    return replace(shape, bias=True, calls=1)
 
 
 def family(shape: LayerShape) -> LayerShape:
     """What layers have in common that differ in widths alone (grouped ones: channels a group stay)."""
     g = shape.groups
     widths = (0, 0) if g == 1 else (shape.in_channels // g, shape.out_channels // g)
-    return replace(shape, in_channels=widths[0], out_channels=widths[1], groups=0 if g > 1 else 1, bias=True)
+    return replace(plain(shape), in_channels=widths[0], out_channels=widths[1], groups=0 if g > 1 else 1)
 
 
 def ordered(shapes: set[LayerShape], measured: set[str]) -> list[list[LayerShape]]:
@@ -76,13 +76,15 @@ def chunks(shapes: Sequence[LayerShape], seed: int = 0) -> Iterable[list[LayerSh
 def key(shape: LayerShape) -> str:
     """A dense layer as text, all that decides its time and nothing else."""
     fields: dict[str, Any] = asdict(plain(shape))
-    for name in ("bias", "method", "rank"):
+    for name in ("bias", "method", "rank", "dynamic", "calls"):
         del fields[name]
-    return json.dumps(list(fields.values()))
+    return json.dumps([*fields.values(), *(["dynamic"] if shape.dynamic else [])])
 
 
 def shape_of(key: str) -> LayerShape:
     """The layer that ``key`` names. Raises ValueError or TypeError where it names none."""
-    kind, ins, outs, *pairs, groups, size, bits = json.loads(key)
-    kernel, stride, padding, dilation = (tuple(pair) for pair in pairs)
-    return LayerShape(kind, ins, outs, kernel, stride, padding, dilation, groups, tuple(size), bits=bits)
+    kind, ins, outs, kernel, stride, padding, dilation, groups, size, bits, *form = json.loads(key)
+    if form not in ([], ["dynamic"]):
+        raise ValueError(f"a layer in the form {form} is unknown")
+    area = tuple(kernel), tuple(stride), tuple(padding), tuple(dilation)
+    return LayerShape(kind, ins, outs, *area, groups, tuple(size), bits=bits, dynamic=bool(form))

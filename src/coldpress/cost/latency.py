@@ -15,7 +15,7 @@ from coldpress.cost.table import LatencyTable, Seconds
 from coldpress.plan import LayerShape, Site, Space
 from coldpress.problem import Cost, Factor
 
-__all__ = ["LatencyTable", "int8_pays", "latency_cost", "shapes_of"]
+__all__ = ["LatencyTable", "between_floats", "int8_pays", "latency_cost", "seconds_of", "shapes_of"]
 
 
 def shapes_of(space: Space) -> set[LayerShape]:
@@ -39,8 +39,9 @@ def latency_cost(
 ) -> Cost:
     """Seconds of one run of the whole model.
 
-    Where int8 and float layers meet, the conversion is counted. A factorised layer that is predicted to be no faster
-    than the dense one of the same widths is forbidden, as is int8 that is slower than fp32 even among int8 layers.
+    Where static int8 and float layers meet, the conversion is counted. A factorised layer that is predicted to be no
+    faster than the dense one of the same widths is forbidden, as is int8 that is slower than fp32 even among int8
+    layers.
 
     Args:
         space: units and layers.
@@ -60,31 +61,50 @@ def latency_cost(
             return False
         return slow_bits or shape.bits == 32 or int8_pays(table, shape)
 
-    layers = layer_cost("latency", space, lambda shape: scale * table.seconds(shape), overhead, allowed=allowed)
+    layers = layer_cost("latency", space, lambda shape: scale * seconds_of(table, shape), overhead, allowed=allowed)
     return Cost("latency", merged((*layers.factors, *_switches(space, table, scale))), layers.constant)
 
 
+def between_floats(shape: LayerShape) -> bool:
+    """Whether a layer's tensors are floats even in static int8: over several positions its bias is added in floats."""
+    return shape.kind == "linear" and prod(shape.input_size) > 1
+
+
+def seconds_of(table: Seconds, shape: LayerShape) -> float:
+    """Seconds of a layer's calls, with the conversions where they are sure to be needed."""
+    converts = shape.bits == 8 and not shape.dynamic and between_floats(shape)
+    return table.seconds(shape) + (_conversions(table, shape) if converts else 0.0)
+
+
 def int8_pays(table: Seconds, shape: LayerShape) -> bool:
-    """Whether a layer is faster in int8 than in fp32 among int8 layers, where fp32 would cost conversions around it."""
+    """Whether an int8 layer is faster than in fp32; among static int8 layers fp32 would cost conversions around it."""
+    floats = replace(shape, bits=32, dynamic=False)
+    among = not shape.dynamic and not between_floats(shape)
+    return seconds_of(table, shape) < table.seconds(floats) + (_conversions(table, shape) if among else 0.0)
+
+
+def _conversions(table: Seconds, shape: LayerShape) -> float:
+    """Seconds of the conversions between floats and int8 on both sides of a layer."""
     around = shape.in_channels * prod(shape.input_size), shape.out_channels * prod(shape.output_size)
-    whole = table.seconds(replace(shape, bits=32)) + sum(table.switch(elements) for elements in around)
-    return table.seconds(replace(shape, bits=8)) < whole
+    return shape.calls * sum(table.switch(elements) for elements in around)
 
 
 def _switches(space: Space, table: Seconds, scale: float) -> Iterable[Factor]:
-    """What it costs where an int8 layer meets a float one, at full width.
+    """What it costs where a layer that hands out int8 meets one with floats, at full width.
 
     Where the space does not say which layers meet, those do that follow each other.
     """
 
     def eight(site: Site) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         options = space.units[site.bits].options if site.bits is not None else ()
-        return np.array([option.bits == 8 for option in options] or [False])
+        static = [option.bits == 8 and not option.dynamic for option in options]
+        return np.array([each and not between_floats(site.shape) for each in static] or [False])
 
     layers = [site for site in space.sites if site.shape.kind != "embedding"]  # tables hand out floats
     met = [(space.sites[i], space.sites[j]) for i, j in space.meetings] or list(pairwise(layers))
     for before, after in met:
         seconds = scale * table.switch(before.shape.out_channels * prod(before.shape.output_size))
+        seconds *= min(before.shape.calls, after.shape.calls)
         if (before.bits is None and after.bits is None) or before.bits == after.bits or not seconds:
             continue
         differs = seconds * (eight(before)[:, None] != eight(after)[None, :])

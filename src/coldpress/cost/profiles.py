@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
+from coldpress.cost.grid import plain
 from coldpress.cost.table import LatencyTable, Progress
 from coldpress.errors import TaskError
 from coldpress.plan import LayerShape
@@ -93,8 +94,8 @@ class ModelledTable:
         self.networks: dict[str, float] = {}
 
     def seconds(self, shape: LayerShape) -> float:
-        """Seconds of one layer, the sum over its factors; nothing for a look-up."""
-        return sum(self._part(part) for part in shape.factors() if part.kind != "embedding")
+        """Seconds of a layer's calls, the sum over its factors; nothing for a look-up."""
+        return shape.calls * sum(self._part(plain(part)) for part in shape.factors() if part.kind != "embedding")
 
     def switch(self, elements: int) -> float:
         """Seconds to go from floats to int8 or back at a tensor of ``elements``."""
@@ -114,11 +115,9 @@ class ModelledTable:
         rate = KERNELS * (machine.int8 if shape.bits == 8 else machine.fp32) * machine.ghz * 1e9 * cores
         width = 1 if shape.bits == 8 else 4
         weights = width * shape.weights
-        activations = (
-            width
-            * self.batch
-            * (shape.in_channels * prod(shape.input_size) + shape.out_channels * prod(shape.output_size))
-        )
+        reads, writes = (6, 4) if shape.dynamic else (width, width)  # floats are read, rounded, and read again
+        inputs, outputs = shape.in_channels * prod(shape.input_size), shape.out_channels * prod(shape.output_size)
+        activations = self.batch * (reads * inputs + writes * outputs)
         moved = weights / (machine.far if weights > machine.cache / 2 else machine.near)
         moved += activations / (machine.far if activations > machine.cache else machine.near)
         return max(self.batch * shape.macs / rate, moved / 1e9) + machine.launch * 1e-6

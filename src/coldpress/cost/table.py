@@ -69,7 +69,7 @@ class LatencyTable:
         return all(key(part) in self._seconds for part in shape.factors())
 
     def seconds(self, shape: LayerShape) -> float:
-        """Seconds of one layer: measured, or interpolated between measured widths of its like; nothing for a look-up.
+        """Seconds of a layer's calls: measured, or interpolated between widths of its like; nothing for a look-up.
 
         Raises:
             KeyError: nothing like it was measured; call ``measure`` first.
@@ -77,7 +77,7 @@ class LatencyTable:
         found = self._known.get(shape)
         if found is None:
             parts = [part for part in shape.factors() if part.kind != "embedding"]
-            found = self._known[shape] = sum(self._part(part) for part in parts)
+            found = self._known[shape] = shape.calls * sum(self._part(part) for part in parts)
         return found
 
     def measured(self) -> list[tuple[LayerShape, float]]:

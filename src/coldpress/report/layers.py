@@ -66,16 +66,14 @@ def rows(layers: Sequence[Json]) -> list[LayerRow]:
         table.append(
             LayerRow(
                 name=str(layer.get("name", "")),
-                kind=_kind(str(layer.get("kind", "")), before),
+                kind=_kind(str(layer.get("kind", "")), before) + _calls(before),
                 dropped=dropped,
                 inputs="" if dropped else _moved(str(before.get("in", "")), str(after.get("in", ""))),
                 outputs=Bar(
                     _moved(str(before.get("out", "")), "0" if dropped else str(after.get("out", ""))), 100, 100 * kept
                 ),
                 rank=_form(after) or ("" if not _form(before) else "dense"),
-                bits=""
-                if dropped or not after.get("bits")
-                else {32: "fp32", 8: "int8"}.get(after["bits"], str(after["bits"])),
+                bits="" if dropped else _bits(after),
                 costs=tuple(costs),
             )
         )
@@ -88,6 +86,18 @@ def _kind(kind: str, shape: Json) -> str:
         return kind
     size = "×".join(map(str, kernel)) if isinstance(kernel, list) else f"{kernel}×{kernel}"
     return f"conv {size}" + (f", {shape['groups']} groups" if (shape.get("groups") or 1) > 1 else "")
+
+
+def _bits(shape: Json) -> str:
+    if not shape.get("bits"):
+        return ""
+    name = {32: "fp32", 8: "int8"}.get(shape["bits"], str(shape["bits"]))
+    return f"{name}, dynamic" if shape.get("dynamic") else name
+
+
+def _calls(shape: Json) -> str:
+    calls = shape.get("calls") or 1
+    return f", {calls} calls" if calls > 1 else ""
 
 
 def totals(layers: Sequence[Json]) -> list[str]:

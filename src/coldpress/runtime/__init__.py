@@ -1,4 +1,4 @@
-"""Export to ONNX, static int8, sessions and clocks: all that touches ONNX Runtime. Knows nothing of plans."""
+"""Export to ONNX, int8, sessions and clocks: all that touches ONNX Runtime. Knows nothing of plans."""
 
 from coldpress.runtime.clock import Timing, cold, time_sessions
 from coldpress.runtime.devices import Device, device

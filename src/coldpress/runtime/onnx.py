@@ -21,6 +21,7 @@ from coldpress.errors import ExportError
 from coldpress.files import beside
 from coldpress.network import watch_functions
 from coldpress.runtime.sessions import run, session
+from coldpress.runtime.weights import fold_transposes, share_weights
 
 log = logging.getLogger("coldpress.runtime")
 
@@ -150,19 +151,19 @@ def file_bytes(path: str | Path) -> int:
     return Path(path).stat().st_size
 
 
-def weight_nodes(model: onnx.ModelProto | str | Path, module_names: Sequence[str]) -> dict[str, str]:
-    """The node that carries each module's weight: module name to node name, for those found.
+def weight_nodes(model: onnx.ModelProto | str | Path, module_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The nodes that carry each module's weight, one for each call: module name to node names, for those found.
 
     Works by the weight's name ("fc.weight"), else by the node's name as ``export`` sets it.
     """
     graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(str(model))).graph
-    by_module: dict[str, str] = {}
+    by_module: dict[str, list[str]] = {}
     for node in graph.node:
         if node.op_type not in LAYERS:
             continue
-        for name in (*(value.removesuffix(".weight") for value in node.input[1:2]), node.name.partition("#")[0]):
-            by_module.setdefault(name, node.name)
-    return {name: by_module[name] for name in module_names if name in by_module}
+        for name in {*(value.removesuffix(".weight") for value in node.input[1:2]), node.name.partition("#")[0]}:
+            by_module.setdefault(name, []).append(node.name)
+    return {name: tuple(by_module[name]) for name in module_names if name in by_module}
 
 
 @contextlib.contextmanager
@@ -258,14 +259,17 @@ def _opsets(model: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
 def _tidy(model: onnx.ModelProto) -> None:
     """Name layers after their modules, and drop what would hinder quantisation or tell of this machine's files."""
     graph = model.graph
+    fold_transposes(graph)
     weights = {tensor.name for tensor in graph.initializer}
-    taken: dict[str, int] = {}
+    calls: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         if node.op_type in LAYERS and (module := _module(node, weights)):
-            taken[module] = taken.get(module, 0) + 1
-            node.name = module if taken[module] == 1 else f"{module}#{taken[module]}"
+            before = calls.setdefault(module, [])
+            before.append(node)
+            node.name = module if len(before) == 1 else f"{module}#{len(before)}"
         del node.metadata_props[:]
         node.doc_string = ""
+    share_weights(graph, calls.values())
     for tensor in graph.initializer:
         del tensor.metadata_props[:]
     for value in (*graph.input, *graph.output):

@@ -11,6 +11,7 @@ from coldpress.planning import Progress, absolute, check_reachable
 from coldpress.problem import Energy, Problem
 from coldpress.recipe import Recipe
 from coldpress.space import find_space
+from coldpress.space.bits import with_int8_form
 from coldpress.surgery.effects import Effects
 from coldpress.task import Task
 from coldpress.workspace import Workspace
@@ -23,6 +24,7 @@ DEPENDED = (
     "data",
     "budget",
     "units",
+    "int8",
     "calibration",
     "refit_images",
     "threads",
@@ -57,9 +59,12 @@ def priced_problem(task: Task, space: Space, recipe: Recipe, work: Workspace, te
 
 
 def effects(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None = None) -> tuple[Space, Effects]:
-    """The space of a task and what its options do."""
+    """The space of a task and what its options do.
+
+    Workers on other machines must have the same one: the form of int8 is not left to what this machine measures.
+    """
     torch.manual_seed(recipe.seed)
-    space = find_space(task, recipe.kinds())
+    space = with_int8_form(find_space(task, recipe.kinds()), "static" if recipe.int8 == "auto" else recipe.int8)
     return space, steps.effects_of(task, space, recipe, work, tell)[0]
 
 

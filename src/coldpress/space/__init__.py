@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from coldpress.errors import SpaceError
 from coldpress.plan import KEEP, ChannelGroup, LayerShape, Option, Site, Source, Space, Unit, UnitKind
+from coldpress.space.bits import STATIC
 from coldpress.space.blocks import residual_blocks
 from coldpress.space.channels import channel_groups
 from coldpress.space.layers import layer_shapes, table_shapes, tied_modules
@@ -63,7 +64,7 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
         for name, group in found.items():
             shared = [m.module for m in group.members if _is_layer(model, m.module) and m.module not in shapes]
             if shared:
-                refused[name] = f"{shared[0]!r} is called more than once or never"
+                refused[name] = f"{shared[0]!r} is called at several sizes or never"
                 continue
             groups[f"{name}:width"] = group
             units.append(Unit(f"{name}:width", "width", name, width_options(group)))
@@ -80,8 +81,7 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
         options = {name: rank_options(shape) for name, shape in able.items()}
         units += [Unit(f"{name}:rank", "rank", name, o) for name, o in options.items() if len(o) > 1]
     if "bits" in kinds:
-        int8 = (Option(KEEP), Option("int8", bits=8))
-        units += [Unit(f"{name}:bits", "bits", name, int8) for name in free]
+        units += [Unit(f"{name}:bits", "bits", name, (Option(KEEP), STATIC)) for name in free]
     if "depth" in kinds:
         blocks = [name for name in residual_blocks(model, example_inputs) if not _holds(name, ignored)]
         units += [Unit(f"{name}:depth", "depth", name, (Option(KEEP), Option("drop", drop=True))) for name in blocks]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ LEAST_TABLE = 65_536
 def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str, LayerShape]:
     """Shapes of all convolutions and linears that one run reaches, in the order of their first call.
 
-    A layer that is called several times is left out: its weights serve several places.
+    A layer that is called several times is left out where the calls differ in size.
 
     Args:
         model: the network.
@@ -28,7 +29,7 @@ def layer_shapes(model: nn.Module, example_inputs: Sequence[Tensor]) -> dict[str
         SpaceError: if the run reaches no convolution and no linear.
     """
     calls = _calls(model, example_inputs)
-    return {name: shapes[0] for name, shapes in calls.items() if len(shapes) == 1}
+    return {name: replace(s[0], calls=len(s)) for name, s in calls.items() if len(set(s)) == 1}
 
 
 def count_macs(model: nn.Module, example_inputs: Sequence[Tensor]) -> int:

@@ -1,8 +1,8 @@
 """What a plan does to each layer, at full size: the function that the layer computes under its options.
 
 A channel that is gone is a column of zeros, a factorisation is the dense product of its factors, int8 is rounded
-weights and inputs, a dropped block is the identity. Energies are measured with these effects; surgery carries the
-same weights out physically.
+weights and inputs (dynamic: the inputs of each run over their own range), a dropped block is the identity. Energies are
+measured with these effects; surgery carries the same weights out physically.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coldpress.surgery.factorize import effective_weight, factor_table, factor_w
 from coldpress.surgery.leastsquares import Consumer, elimination_order, refit_columns
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight
-from coldpress.surgery.rounding import round_activation, round_table, round_weight
+from coldpress.surgery.rounding import round_activation, round_in_runs, round_table, round_weight
 
 Kept = dict[str, tuple[int, ...]]
 
@@ -34,15 +34,21 @@ class Effects:
         space: its space.
         moments: second moments of its layers' inputs (``collect_moments``); layers without get no re-fit.
         remember: bytes of weights that are kept for reuse.
+        batch: samples in one run, where the network is served.
 
     Attributes:
         orders: width unit name to its channels, first to go first.
     """
 
     def __init__(
-        self, model: nn.Module, space: Space, moments: Mapping[str, Moments], remember: int = 2_000_000_000
+        self,
+        model: nn.Module,
+        space: Space,
+        moments: Mapping[str, Moments],
+        remember: int = 2_000_000_000,
+        batch: int = 1,
     ) -> None:
-        self.model, self.space, self.moments, self.remember = model, space, moments, remember
+        self.model, self.space, self.moments, self.remember, self.batch = model, space, moments, remember, batch
         self.orders: dict[str, list[int]] = {}
         self._weights: dict[tuple[Any, ...], Tensor] = {}
         self._held = 0
@@ -106,7 +112,7 @@ class Effects:
         matrix, bias = weight[:, :-1].reshape(module.get_parameter("weight").shape), weight[:, -1]
         if shape.bits == 8:
             matrix = round_weight(matrix)
-        return Changed(key, module, matrix, bias, shape.bits == 8)
+        return Changed(key, module, matrix, bias, shape.bits == 8, self.batch if shape.dynamic else None)
 
     def _table(self, name: str, module: nn.Embedding, shape: LayerShape) -> Changed:
         key = (name, (), (shape.method, shape.rank, shape.bits))
@@ -203,6 +209,7 @@ class Changed:
         weight: in its own form.
         bias: ``(outputs,)``.
         rounded: whether it runs in int8.
+        batch: samples in one run, where each run has a range of its own; None where all have one.
     """
 
     key: tuple[Any, ...]
@@ -210,11 +217,12 @@ class Changed:
     weight: Tensor = field(compare=False)
     bias: Tensor = field(compare=False)
     rounded: bool
+    batch: int | None = None
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """The layer's output."""
         if self.rounded:
-            tensor = round_activation(tensor)
+            tensor = round_activation(tensor) if self.batch is None else round_in_runs(tensor, self.batch)
         if isinstance(self.module, nn.Embedding):
             return functional.embedding(tensor, self.weight)
         if isinstance(self.module, nn.Linear):

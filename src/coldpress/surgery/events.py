@@ -154,8 +154,10 @@ def record(model: nn.Module, example_inputs: Sequence[Tensor]) -> list[Event]:
     return events
 
 
-def shortcuts(events: Sequence[Event], layers: Sequence[str], norms: Sequence[str]) -> dict[str, Shortcut]:
-    """For each layer whose output goes, through at most a norm, into a sum: that sum, if its other side is there first.
+def shortcuts(events: Sequence[Event], layers: Sequence[str], norms: Sequence[str]) -> dict[int, Shortcut]:
+    """For each call of a layer whose output goes, through at most a norm, into a sum: that sum, by the call's event.
+
+    The sum counts if its other side is there first.
 
     Of two layers that feed the same sum only the one that runs last can make up for the other.
     """
@@ -164,7 +166,7 @@ def shortcuts(events: Sequence[Event], layers: Sequence[str], norms: Sequence[st
         for source in set(event.inputs):
             if source is not None:
                 readers.setdefault(source, []).append(number)
-    found: dict[str, Shortcut] = {}
+    found: dict[int, Shortcut] = {}
     wanted = set(layers)
     for start, event in enumerate(events):
         if event.name not in wanted:
@@ -180,7 +182,7 @@ def shortcuts(events: Sequence[Event], layers: Sequence[str], norms: Sequence[st
             elif following.name in ADDITIONS and len(following.inputs) == 2 and len(set(following.inputs)) == 2:
                 other = next(source for source in following.inputs if source != current)
                 if other is not None and other < start and events[other].shape == events[current].shape:
-                    found[event.name] = Shortcut(reader, other, norm)
+                    found[start] = Shortcut(reader, other, norm)
                 break
             else:
                 break

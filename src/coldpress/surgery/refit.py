@@ -1,7 +1,8 @@
 """Sequential re-fit: every layer in network order, inputs from the compressed prefix, targets from the teacher.
 
 A layer whose output goes into a residual sum is fitted to the teacher's sum less what the compressed shortcut already
-brings, so that each block makes up for the errors of those before it. One pass of the network, no gradient.
+brings, so that each block makes up for the errors of those before it. One pass of the network, no gradient; a layer
+that is called several times is fitted to all its calls together, in a pass of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from coldpress.network import evaluating
 from coldpress.plan import LayerShape
-from coldpress.surgery.events import NORM_TYPES, Shortcut, opaque_modules, record, shortcuts, watching
+from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import Factorized, effective_weight, factor_weights, fill_factors
 from coldpress.surgery.leastsquares import damping_for, solve
 from coldpress.surgery.moments import (
@@ -23,11 +23,11 @@ from coldpress.surgery.moments import (
     input_rows,
     output_rows,
     real_rows,
-    sample_positions,
     token_mask,
     unfolds,
     with_constant,
 )
+from coldpress.surgery.targets import ByEvent, Sums, by_event, calls_of, positions_of, stages, targets_of
 
 logger = logging.getLogger("coldpress.surgery")
 
@@ -70,98 +70,57 @@ def refit(
         rows = torch.stack([lengths.argmin(), lengths.argmax()])
         examples, batch_size = [tensor[rows] for tensor in inputs], len(lengths)
     events = record(teacher, examples)
-    calls = [event.name for event in events]
-    layers = [name for name in layers if calls.count(name) == 1]
+    calls = calls_of(layers, events)
+    layers = list(calls)
     ends = shortcuts(events, layers, norms)
-    positions = _positions(teacher, layers, inputs, seed)
-    targets = _targets(teacher, opaque, layers, ends, calls, positions, inputs, batch_size)
-    brought: dict[str, Tensor] = {}
-    wanted: dict[int, list[str]] = {}
-    for name, end in ends.items():
-        wanted.setdefault(end.other, []).append(name)
+    positions = positions_of(teacher, layers, calls, inputs, seed)
+    targets = targets_of(teacher, opaque, layers, ends, calls, positions, inputs, batch_size)
+    brought: dict[int, Tensor] = {}
     done = 0
 
-    def watch(number: int, name: str, sources: Sequence[Tensor], output: Tensor) -> None:
-        for layer in wanted.get(number, ()):
-            brought[layer] = output_rows(teacher.get_submodule(layer), output, positions[layer])
-
     def fitter(name: str) -> Callable[[Tensor], None]:
+        waiting, seen = list(calls[name]), Sums()
+
         def fit(tensor: Tensor) -> None:
             nonlocal done
-            target = targets.pop(name)
+            call = waiting.pop(0)
+            target = targets.pop(call)
             if name in outputs:
                 target = target[:, outputs[name]]
-            if name in ends:
-                target = target - brought.pop(name)
-                if (norm := ends[name].norm) is not None:
+            if call in ends:
+                target = target - brought.pop(call)
+                if (norm := ends[call].norm) is not None:
                     target = _before_norm(student.get_submodule(norm), target)
             original = teacher.get_submodule(name)
             # unfold with the original layer's geometry: a factorised layer still covers the same window
-            rows = with_constant(input_rows(original, tensor, positions[name]))
-            real = real_rows(original, tensor, positions[name], mask)
+            rows = with_constant(input_rows(original, tensor, positions[call]))
+            real = real_rows(original, tensor, positions[call], mask)
             if real is not None:
                 rows, target = rows[real], target[real]
-            _fit_layer(student, name, rows, target, factored, damping)
+            seen.add(rows, target)
+            if waiting:
+                return
+            _fit_layer(student, name, seen, factored, damping)
             done += 1
             if progress:
                 progress(done, len(layers))
 
         return fit
 
-    before = {name: fitter(name) for name in layers}
-    with watching(student, opaque, watch, before, dropped) as run:
-        run(*inputs)
+    for stage in stages(layers, calls):
+        wanted = by_event(stage, calls, lambda call: ends[call].other if call in ends else None)
+
+        def watch(number: int, _: str, sources: Sequence[Tensor], output: Tensor, wanted: ByEvent = wanted) -> None:
+            for layer, call in wanted.get(number, ()):
+                brought[call] = output_rows(teacher.get_submodule(layer), output, positions[call])
+
+        before = {name: fitter(name) for name in stage}
+        with watching(student, opaque, watch, before, dropped) as run:
+            run(*inputs)
 
 
 def _fits(module: nn.Module) -> bool:
     return unfolds(module) and columns(module) <= MOST_COLUMNS
-
-
-def _positions(teacher: nn.Module, layers: Sequence[str], inputs: Sequence[Tensor], seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    found: dict[str, Tensor] = {}
-    handles = []
-    for name in layers:
-        module = teacher.get_submodule(name)
-
-        def note(module: nn.Module, arguments: tuple[Tensor, ...], name: str = name) -> None:
-            found[name] = sample_positions(module, arguments[0], len(inputs[0]), generator)
-
-        handles.append(module.register_forward_pre_hook(note))
-    try:
-        with evaluating(teacher):
-            teacher(*[tensor[:2] for tensor in inputs])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _targets(
-    teacher: nn.Module,
-    opaque: Sequence[str],
-    layers: Sequence[str],
-    ends: Mapping[str, Shortcut],
-    calls: Sequence[str],
-    positions: Mapping[str, Tensor],
-    inputs: Sequence[Tensor],
-    batch_size: int,
-) -> dict[str, Tensor]:
-    """The teacher's rows that each layer shall reproduce: its own output, or the sum that it ends in."""
-    events: dict[int, list[str]] = {}
-    for name in layers:
-        events.setdefault(ends[name].total if name in ends else calls.index(name), []).append(name)
-    parts: dict[str, list[Tensor]] = {name: [] for name in layers}
-
-    def watch(number: int, name: str, sources: Sequence[Tensor], output: Tensor) -> None:
-        for layer in events.get(number, ()):
-            parts[layer].append(output_rows(teacher.get_submodule(layer), output, positions[layer]))
-
-    for start in range(0, len(inputs[0]), batch_size):
-        batch = [tensor[start : start + batch_size] for tensor in inputs]
-        with watching(teacher, opaque, watch) as run:
-            run(*batch)
-    return {name: torch.cat(rows) for name, rows in parts.items()}
 
 
 def _before_norm(norm: nn.Module, target: Tensor) -> Tensor:
@@ -179,16 +138,14 @@ def _before_norm(norm: nn.Module, target: Tensor) -> Tensor:
 def _fit_layer(
     student: nn.Module,
     name: str,
-    rows: Tensor,
-    target: Tensor,
+    seen: Sums,
     factored: Mapping[str, LayerShape],
     damping: float | None,
 ) -> None:
     module = student.get_submodule(name)
-    moments = (rows.T @ rows).double() / len(rows)
-    cross = (target.T @ rows).double() / len(rows)
+    moments, cross = seen.means()
     if damping is None:
-        damping = damping_for(rows.shape[1], len(rows))
+        damping = damping_for(len(moments), seen.rows)
     if not (torch.isfinite(moments).all() and torch.isfinite(cross).all()):
         logger.warning("activations at %r are not finite: it is not re-fitted", name)
         return

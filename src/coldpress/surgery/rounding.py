@@ -1,7 +1,8 @@
-"""Rounding as the runtime will do it: int8 weights a channel, uint8 activations a tensor."""
+"""Rounding as the runtime will do it: int8 weights a channel, uint8 activations a tensor, or a run's part of it."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -25,3 +26,9 @@ def round_activation(tensor: Tensor, bits: int = 8) -> Tensor:
     scale = ((high - low) / top).clamp_min(1e-12)
     zero = (-low / scale).round()
     return ((tensor / scale + zero).round().clamp(0, top) - zero) * scale
+
+
+def round_in_runs(tensor: Tensor, batch: int) -> Tensor:
+    """Activations ``(samples, ...)`` of runs of ``batch`` samples, each rounded over its own range."""
+    runs = [tensor[start : start + batch] for start in range(0, len(tensor), batch)]
+    return torch.cat([round_activation(run) for run in runs])
