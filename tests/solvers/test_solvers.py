@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from chain import chain
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.solvers import SOLVERS, solve
 
 PROVING = ("auto", "exact", "relaxation")
+COMPARATORS = ("genetic", "reinforce")
 
 
 def tiny(seed: int, *, convex: bool = True, forbid: bool = False, limits: int = 1, separable: bool = False) -> Problem:
@@ -58,11 +60,12 @@ def test_every_solver_against_brute_force(seed, convex, forbid, limits, separabl
     best = brute_force(problem)
     tolerance = 1e-6 * (1.0 + abs(best))
     for name in SOLVERS:
+        seconds = 0.05 if name in COMPARATORS else 5.0
         if not np.isfinite(best):
             with pytest.raises(BudgetError):
-                solve(problem, name, time_limit=5.0)
+                solve(problem, name, time_limit=seconds)
             continue
-        answer = solve(problem, name, time_limit=5.0)
+        answer = solve(problem, name, time_limit=seconds)
         assert problem.feasible(answer.choice)
         assert answer.feasible
         assert answer.energy == pytest.approx(problem.energy_of(answer.choice))
@@ -111,6 +114,20 @@ def test_separable_problems_are_solved_to_the_end(seed):
     answer = solve(problem, "exact")
     assert answer.gap == 0.0
     assert answer.energy == pytest.approx(brute_force(problem))
+
+
+@pytest.mark.parametrize("name", COMPARATORS)
+def test_a_comparator_learns_from_its_plans(name):
+    problem = chain(8)
+    few, many = (SOLVERS[name](problem, time_limit=60.0, **{rounds: n}) for rounds, n in learning(name))
+    best = solve(problem, "exact").energy
+    assert many.energy - best < 0.3 * (few.energy - best)
+
+
+def learning(name):
+    """The argument that says how long a comparator learns: hardly, and for a while."""
+    rounds = {"genetic": "num_generations", "reinforce": "num_updates"}[name]
+    return (rounds, 1), (rounds, 150)
 
 
 def test_an_unknown_solver_names_the_near_one():

@@ -55,7 +55,8 @@ Drop = Annotated[
 ]
 Objective = Annotated[str | None, typer.Option(help=_says("objective", "latency, size or macs"))]
 Solver = Annotated[
-    str | None, typer.Option(help=_says("solver", "auto, exact, anneal, milp, relaxation, greedy, random"))
+    str | None,
+    typer.Option(help=_says("solver", "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce")),
 ]
 Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
 Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from coldpress.errors import ColdpressError
 from coldpress.problem import Problem
-from coldpress.solvers import anneal, auto, exact, greedy, milp, random, relaxation
+from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, random, reinforce, relaxation
 from coldpress.solvers._answer import Answer, relative_gap
 
 __all__ = ["SOLVERS", "Answer", "relative_gap", "solve"]
@@ -19,9 +19,11 @@ SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "anneal": anneal.solve,
     "auto": auto.solve,
     "exact": exact.solve,
+    "genetic": genetic.solve,
     "greedy": greedy.solve,
     "milp": milp.solve,
     "random": random.solve,
+    "reinforce": reinforce.solve,
     "relaxation": relaxation.solve,
 }
 

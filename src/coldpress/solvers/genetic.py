@@ -1,0 +1,97 @@
+"""A genetic algorithm whose children stay inside the budget: a comparator (Goldberg 1989, with tournaments)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldpress.problem import Problem
+from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers._last import offer_smallest
+from coldpress.solvers._moves import repair
+from coldpress.solvers._state import Arrays, Ints, allowed_start, flatten, merge_blocks
+from coldpress.solvers.anneal import warm_up
+
+Floats = NDArray[np.float64]
+
+
+def solve(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    time_limit: float = 10.0,
+    population_size: int = 64,
+    num_generations: int = 400,
+    tournament: int = 3,
+) -> Answer:
+    """Breed plans: parents by tournament, options from one of the two, a few changed, then brought inside the budget.
+
+    Args:
+        problem: what to solve.
+        seed: same seed, same plan, as long as the generations end before the time does.
+        time_limit: seconds.
+        population_size: plans in a generation; the best of each lives on.
+        num_generations: of children.
+        tournament: plans that compete to be a parent.
+
+    Raises:
+        BudgetError: no plan inside the budget was found.
+    """
+    arrays = flatten(problem)
+    warm_up()
+    progress = start(problem, time_limit)
+    generator = np.random.default_rng(seed)
+    sizes = np.array(problem.sizes)
+    begin = allowed_start(problem, merge_blocks(problem)[0])
+    drawn = [begin, *generator.integers(sizes, size=(population_size - 1, len(sizes)))]
+    plans = _inside(problem, arrays, drawn)
+    if not len(plans):
+        offer_smallest(progress)
+        return progress.answer("genetic")
+    energies = _offered(progress, plans)
+    for _ in range(num_generations):
+        if progress.left == 0.0:
+            break
+        fathers, mothers = (_parents(energies, population_size, tournament, generator) for _ in range(2))
+        mixed = np.where(generator.random((population_size, len(sizes))) < 0.5, plans[fathers], plans[mothers])
+        changed = generator.random(mixed.shape) < 1.0 / len(sizes)
+        mixed = np.where(changed, generator.integers(sizes, size=mixed.shape), mixed)
+        children = _inside(problem, arrays, mixed)
+        if not len(children):
+            continue
+        elite = int(energies.argmin())
+        plans = np.concatenate([plans[elite : elite + 1], children])
+        energies = np.concatenate([energies[elite : elite + 1], _offered(progress, children)])
+    return progress.answer("genetic")
+
+
+def energies_of(problem: Problem, plans: Ints) -> Floats:
+    """Energies ``(plans,)`` of option indices ``(plans, units)``."""
+    index = problem.offsets[:-1] + plans
+    x = np.zeros((len(plans), int(problem.offsets[-1])))
+    np.put_along_axis(x, index, 1.0, axis=1)
+    energy = problem.energy
+    return np.asarray(energy.constant + x @ energy.linear + 0.5 * np.einsum("pi,pi->p", x @ energy.quadratic, x))
+
+
+def _offered(progress: Progress, plans: Ints) -> Floats:
+    """The plans' energies; the best of them is offered."""
+    energies = energies_of(progress.problem, plans)
+    progress.offer(plans[int(energies.argmin())])
+    return energies
+
+
+def _inside(problem: Problem, arrays: Arrays, plans: list[Ints] | Ints) -> Ints:
+    """The plans that single moves bring inside the budget, ``(plans, units)``; what is forbidden is left out."""
+    found = []
+    for plan in plans:
+        own = np.array(plan, dtype=np.int64)
+        if all(np.isfinite(cost) for cost in problem.costs_of(own).values()) and repair(arrays, own):
+            found.append(own)
+    return np.array(found, dtype=np.int64).reshape(len(found), len(problem.sizes))
+
+
+def _parents(energies: Floats, count: int, tournament: int, generator: np.random.Generator) -> Ints:
+    """Indices of the best of so many plans drawn at random, ``(count,)``."""
+    rivals = generator.integers(len(energies), size=(count, tournament))
+    return np.take_along_axis(rivals, energies[rivals].argmin(axis=1)[:, None], axis=1)[:, 0]
