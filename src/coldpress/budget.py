@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from coldpress.errors import BudgetError
 
@@ -97,6 +97,24 @@ class Budget:
     def describe(self) -> str:
         """The budget in one line, for logs and tables."""
         return ", ".join(f"{quantity} <= {value}" for quantity, value in self.given().items()) or "no limit"
+
+
+@dataclass(frozen=True)
+class Limits(Budget):
+    """Limits on costs of any name, as absolute numbers: constraints of models that are not ours."""
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def given(self) -> dict[str, str | float]:
+        """The limits by the constraints' labels."""
+        return dict(self.numbers)
+
+    def resolve(self, originals: Mapping[str, float]) -> dict[str, float]:
+        """The limits; all are absolute."""
+        return dict(self.numbers)
+
+    def __post_init__(self) -> None:
+        """Nothing is parsed: the numbers come from a model."""
 
 
 def _read(quantity: str, value: str | float) -> tuple[float, bool]:

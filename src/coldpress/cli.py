@@ -235,6 +235,24 @@ def train(
 
 
 @app.command()
+def solve(
+    file: Annotated[Path, typer.Argument(help="a problem: coldpress' or dimod's JSON, a BQM or CQM file, COO text")],
+    solver: Annotated[str, typer.Option(help=options.SOLVER_NAMES)] = "auto",
+    time_limit: Annotated[float, typer.Option(help="seconds")] = 10.0,
+    seed: options.Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="write energy, bound, trace and values to this .json")] = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Solve a problem that stands in a file, ours or anybody's; its answer is computed again from the file.
+
+    Example: [bold]coldpress solve model.cqm --solver exact --time-limit 10 --out answer.json[/bold]
+    """
+    from coldpress.commands import solve as command
+
+    command.run(file, solver, time_limit, seed, out, overwrite)
+
+
+@app.command()
 def evaluate(
     target: Annotated[
         Path | None, typer.Argument(help="an artifact's folder or an ONNX file; none with --model")

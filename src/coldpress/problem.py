@@ -155,7 +155,7 @@ class Problem:
         sizes: Sequence[int],
         energy: Energy,
         costs: Mapping[str, Cost] | None = None,
-        limits: Mapping[str, float | str] | None = None,
+        limits: Mapping[str, float | str] | Budget | None = None,
         names: Sequence[str] | None = None,
         labels: Sequence[Sequence[str]] | None = None,
     ) -> Problem:
@@ -165,7 +165,8 @@ class Problem:
         units = tuple(
             Unit(name, "width", name, tuple(Option(label) for label in texts)) for name, texts in zip(names, labels)
         )
-        return cls(Space(units, ()), energy, dict(costs or {}), Budget(**dict(limits or {})))
+        budget = limits if isinstance(limits, Budget) else Budget(**dict(limits or {}))
+        return cls(Space(units, ()), energy, dict(costs or {}), budget)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ import typer
 
 from coldpress.recipe import ENERGIES, KINDS, Recipe
 
+SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce"
+
 
 def names(text: str | None) -> tuple[str, ...] | None:
     """The parts of a text with commas."""
@@ -34,7 +36,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="fashion-mini (bundled), fashion-mnist, cifar10, cifar10-jpeg, folder:PATH, texts: "
-        "a file or a folder, hf:NAME"
+        "a file or a folder, tsv:train=FILE,text=COLUMN,label=COLUMN, hf:NAME"
     ),
 ]
 DataDir = Annotated[str | None, typer.Option(help="where the data's files are; else the environment's COLDPRESS_DATA")]
@@ -56,7 +58,7 @@ Drop = Annotated[
 Objective = Annotated[str | None, typer.Option(help=_says("objective", "latency, size or macs"))]
 Solver = Annotated[
     str | None,
-    typer.Option(help=_says("solver", "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce")),
+    typer.Option(help=_says("solver", SOLVER_NAMES)),
 ]
 Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
 Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]

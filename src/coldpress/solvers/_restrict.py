@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from coldpress.budget import Limits
 from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.solvers._answer import Progress
 from coldpress.solvers._state import Floats, Ints
@@ -59,7 +60,7 @@ class Part(NamedTuple):
             )
             for name, cost in problem.costs.items()
         }
-        smaller = Problem.from_arrays([len(keep) for keep in kept], energy, costs, problem.limits)
+        smaller = Problem.from_arrays([len(keep) for keep in kept], energy, costs, Limits(numbers=problem.limits))
         return Part(smaller, [options[keep] for options, keep in zip(self.options, kept)], self.counts)
 
     def progress(self, outer: Progress) -> Progress:

@@ -1,0 +1,150 @@
+"""Problems from files, ours and others': the solution is that of the model in the file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import dimod
+import numpy as np
+import pytest
+from dimod.serialization import coo
+
+from coldpress.commands.solve import run
+from coldpress.errors import BudgetError, PlanError
+from coldpress.interchange import of_bqm, of_cqm, read, write
+from coldpress.problem import Cost, Energy, Factor, Problem
+from coldpress.solvers import solve
+
+
+def random_bqm(vartype: str, seed: int = 0, size: int = 6) -> dimod.BinaryQuadraticModel:
+    rng = np.random.default_rng(seed)
+    linear = {f"v{i}": float(rng.normal()) for i in range(size)}
+    quadratic = {(f"v{i}", f"v{j}"): float(rng.normal()) for i, j in itertools.combinations(range(size), 2)}
+    return dimod.BinaryQuadraticModel(linear, quadratic, 0.5, vartype)
+
+
+def mixed_cqm(seed: int = 0) -> dimod.ConstrainedQuadraticModel:
+    """Binary and spin variables, a discrete constraint, and inequalities both ways."""
+    rng = np.random.default_rng(seed)
+    x = {name: dimod.Binary(name) for name in "abcde"}
+    spin = dimod.Spin("s")
+    model = dimod.ConstrainedQuadraticModel()
+    pairs = itertools.combinations([*x.values(), spin], 2)
+    model.set_objective(dimod.quicksum(float(rng.normal()) * p * q for p, q in pairs) + 2.0 * spin - 1.0)
+    model.add_discrete(["a", "b", "c"], label="one of three")
+    model.add_constraint(2 * x["a"] + x["d"] + 3 * x["e"] + spin <= 3, label="light")
+    model.add_constraint(x["d"] - 2 * x["b"] + x["e"] >= -1, label="balanced")
+    return model
+
+
+def tiny_problem() -> Problem:
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(6, 6))
+    costs = {"size": Cost("size", (Factor((0, 1), rng.uniform(1, 2, size=(3, 3))),), 0.1)}
+    return Problem.from_arrays([3, 3], Energy(factor @ factor.T, rng.normal(size=6), 0.2), costs, {"size": "95%"})
+
+
+@pytest.mark.parametrize("vartype", ["BINARY", "SPIN"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_foreign_bqm_is_solved_to_its_ground_state(vartype: str, seed: int) -> None:
+    model = random_bqm(vartype, seed)
+    given = of_bqm(model)
+    answer = solve(given.problem, "exact")
+    assert given.sample is not None
+    sample = given.sample(answer.choice)
+    best = dimod.ExactSolver().sample(model).first.energy
+    assert model.energy(sample) == pytest.approx(best)
+    assert answer.energy == pytest.approx(best)
+    assert answer.lower_bound <= best + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_foreign_cqm_is_solved_within_its_constraints(seed: int) -> None:
+    model = mixed_cqm(seed)
+    given = of_cqm(model)
+    answer = solve(given.problem, "exact")
+    assert given.sample is not None
+    sample = given.sample(answer.choice)
+    assert model.check_feasible(sample)
+    best = dimod.ExactCQMSolver().sample_cqm(model).filter(lambda row: row.is_feasible).first.energy
+    assert answer.energy == pytest.approx(best)
+
+
+def test_every_form_is_read_back(tmp_path: Path) -> None:
+    model = random_bqm("SPIN")
+    (tmp_path / "a.bqm").write_bytes(model.to_file().read())
+    (tmp_path / "a.json").write_text(json.dumps(model.to_serializable()))
+    numbered, _ = model.relabel_variables_as_integers(inplace=False)
+    (tmp_path / "a.coo").write_text(coo.dumps(numbered, vartype_header=True))
+    (tmp_path / "a.cqm").write_bytes(mixed_cqm().to_file().read())
+    best = dimod.ExactSolver().sample(model).first.energy
+    for name, offset in (("a.bqm", 0.0), ("a.json", 0.0), ("a.coo", 0.5)):  # COO text has no place for the offset
+        energy = solve(read(tmp_path / name).problem, "exact").energy
+        assert energy == pytest.approx(best - offset, abs=1e-5)
+    assert read(tmp_path / "a.cqm").kind == "cqm"
+
+
+def test_our_problems_survive_every_form(tmp_path: Path) -> None:
+    problem = tiny_problem()
+    best = solve(problem, "exact").energy
+    for name in ("p.json", "p.cqm"):
+        write(problem, tmp_path / name)
+    assert solve(read(tmp_path / "p.json").problem, "exact").energy == pytest.approx(best)
+    write(problem, tmp_path / "p.bqm")
+    write(problem, tmp_path / "p.coo")
+    penalised = read(tmp_path / "p.bqm").problem
+    assert solve(penalised, "anneal", time_limit=5.0).energy >= best - 0.1 * abs(best) - 1e-6
+    assert len(read(tmp_path / "p.coo").problem.sizes) == len(penalised.sizes)
+    with pytest.raises(PlanError, match="end it in"):
+        write(problem, tmp_path / "p.txt")
+
+
+def test_the_command_writes_a_checked_answer(tmp_path: Path) -> None:
+    model = mixed_cqm()
+    (tmp_path / "a.cqm").write_bytes(model.to_file().read())
+    run(tmp_path / "a.cqm", "exact", 5.0, 0, tmp_path / "answer.json", False)
+    facts = json.loads((tmp_path / "answer.json").read_text())
+    sample = dict(facts["sample"])
+    assert model.check_feasible(sample)
+    assert facts["energy"] == pytest.approx(model.objective.energy(sample))
+    assert facts["lower_bound"] <= facts["energy"] + 1e-9
+    assert facts["trace"]
+
+
+def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:
+    x, y, i = dimod.Binary("x"), dimod.Binary("y"), dimod.Integer("i", upper_bound=3)
+    for constraint, words in ((x + y == 1, "'c' is an equality"), (x * y <= 0, "'c' is quadratic")):
+        model = dimod.ConstrainedQuadraticModel()
+        model.set_objective(x + y)
+        model.add_constraint(constraint, label="c")
+        with pytest.raises(PlanError, match=words):
+            of_cqm(model)
+    model = dimod.ConstrainedQuadraticModel()
+    model.set_objective(x + i)
+    with pytest.raises(PlanError, match="variable 'i' is INTEGER"):
+        of_cqm(model)
+    model = dimod.ConstrainedQuadraticModel()
+    model.set_objective(x + y)
+    model.add_constraint(x + y >= 3, label="too much")
+    with pytest.raises(BudgetError, match="'too much' cannot be met"):
+        of_cqm(model)
+    with pytest.raises(PlanError, match="NaN or infinite"):
+        of_bqm(dimod.BinaryQuadraticModel({"a": float("nan")}, {}, 0.0, "BINARY"))
+    with pytest.raises(PlanError, match="no variable"):
+        of_bqm(dimod.BinaryQuadraticModel("BINARY"))
+
+
+@pytest.mark.parametrize("content", [b"", b"DIMODBQM broken", b"{}", b"{not json", b"\xff\xfe", b"1 2 x"])
+def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(PlanError):
+        read(tmp_path / "a")
+    with pytest.raises(PlanError, match="cannot be read"):
+        read(tmp_path / "none")
+
+
+def test_no_time_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="time_limit is 0"):
+        run(tmp_path / "a.cqm", "exact", 0.0, 0, None, False)
