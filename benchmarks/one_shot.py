@@ -21,7 +21,9 @@ import torch_pruning as tp
 from torch import nn
 
 import coldpress as cp
-from coldpress.recovery import distil, recalibrate
+from coldpress.artifact import read_plan
+from coldpress.plan import Plan
+from coldpress.recovery import distil, recalibrate, stream_inputs
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
 from coldpress.steps import training_settings
@@ -81,11 +83,11 @@ def by_torch_pruning(task: cp.Task, fraction: float, importance: Callable[[], An
 
 def methods(args: argparse.Namespace) -> dict[str, Callable[[cp.Task, int], nn.Module]]:
     """How each method makes its network, by name."""
-    fraction, units = args.macs, tuple(args.units.split(","))
+    fraction = args.macs
 
     def own(names: tuple[str, ...]) -> Callable[[cp.Task, int], nn.Module]:
         def make(task: cp.Task, seed: int) -> nn.Module:
-            folder = Path(args.runs) / f"{run_name(args)}-{fraction:g}-{'-'.join(names)}-{seed}"
+            folder = folder_of(args, names, seed)
             if folder.exists():
                 return cp.load(folder, lambda: cp.zoo.model(args.model))
             budget = cp.Budget(macs=f"{100 * fraction:g}%")
@@ -97,13 +99,31 @@ def methods(args: argparse.Namespace) -> dict[str, Callable[[cp.Task, int], nn.M
         return lambda task, seed: by_torch_pruning(task, fraction, importance, uniform)
 
     return {
-        "coldpress": own(units),
-        "coldpress, widths only": own(("width",)),
+        **{name: own(names) for name, names in units_of(args).items()},
         "uniform L1": other(lambda: tp.importance.MagnitudeImportance(p=1), True),
         "Torch-Pruning magnitude L2, global": other(lambda: tp.importance.MagnitudeImportance(p=2), False),
         "Torch-Pruning Taylor, global": other(lambda: tp.importance.TaylorImportance(), False),
         "Torch-Pruning Hessian, global": other(lambda: tp.importance.HessianImportance(), False),
     }
+
+
+def units_of(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """What coldpress decides, by the names of its methods."""
+    return {"coldpress": tuple(args.units.split(",")), "coldpress, widths only": ("width",)}
+
+
+def folder_of(args: argparse.Namespace, names: tuple[str, ...], seed: int) -> Path:
+    """Where coldpress' network is kept."""
+    return Path(args.runs) / f"{run_name(args)}-{args.macs:g}-{'-'.join(names)}-{seed}"
+
+
+def hints_of(args: argparse.Namespace, task: cp.Task, name: str, seed: int) -> dict[str, torch.Tensor]:
+    """The residual streams that a network is taught by: the control's are whole; other methods' are not known."""
+    own = units_of(args)
+    if not args.hint_weight or name not in (CONTROL, *own):
+        return {}
+    plan = read_plan(folder_of(args, own[name], seed)) if name in own else Plan()
+    return stream_inputs(cp.find_space(task, own.get(name, own["coldpress"])), plan)
 
 
 def judge(task: cp.Task, model: nn.Module) -> dict[str, Any]:
@@ -118,6 +138,7 @@ def main() -> None:
     training_flags(parser, epochs=0)
     parser.add_argument("--runs", default="runs", help="folder for coldpress' networks: those that are there are taken")
     parser.add_argument("--only", nargs="*", help="names of methods; all by default")
+    parser.add_argument("--hint-weight", type=float, help="of coldpress' networks and the control")
     parser.add_argument("--no-control", action="store_true")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -126,17 +147,25 @@ def main() -> None:
         task = task_of(args, seed)
         recipe = cp.Recipe(seed=seed, **training_recipe(args))
 
-        def trained(student: nn.Module, task: cp.Task = task, recipe: cp.Recipe = recipe) -> dict[str, Any]:
+        def trained(student: nn.Module, name: str, task: cp.Task = task, recipe: cp.Recipe = recipe) -> dict[str, Any]:
             if not args.epochs:
                 return {}
-            settings = training_settings(recipe)
-            distil(student, task.model, task, settings, temperature=recipe.temperature, weight=recipe.distil_weight)
+            distil(
+                student,
+                task.model,
+                task,
+                training_settings(recipe),
+                temperature=recipe.temperature,
+                weight=recipe.distil_weight,
+                hints=hints_of(args, task, name, recipe.seed),
+                hint_weight=recipe.hint_weight,
+            )
             return {"after": judge(task, student)}
 
         if not record.has(method="original", seed=seed):
             record.add(method="original", seed=seed, macs=1.0, before=judge(task, task.model))
         if args.epochs and not args.no_control and not record.has(method=CONTROL, seed=seed):
-            record.add(method=CONTROL, seed=seed, macs=1.0, **trained(copy.deepcopy(task.model)))
+            record.add(method=CONTROL, seed=seed, macs=1.0, **trained(copy.deepcopy(task.model), CONTROL))
         for name, make in methods(args).items():
             if (args.only and name not in args.only) or record.has(method=name, seed=seed):
                 continue
@@ -154,7 +183,7 @@ def main() -> None:
             renewed = copy.deepcopy(student)
             recalibrate(renewed, task.calibration(1024)[0])
             row["recalibrated"] = judge(task, renewed)
-            record.add(**row, **trained(student))
+            record.add(**row, **trained(student, name))
     record.show(table(record.rows))
 
 
