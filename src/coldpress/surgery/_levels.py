@@ -17,6 +17,8 @@ from coldpress.chance import draw
 
 Floats = NDArray[np.float32]
 Levels = NDArray[np.int16]
+Ints = NDArray[np.int32]
+Flags = NDArray[np.bool_]
 
 _compiled = numba.njit(cache=True, nogil=True, fastmath=True)
 _inline = numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
@@ -29,8 +31,8 @@ def search(
     hessian: Floats,
     levels: Levels,
     scales: Floats,
-    group: NDArray[np.int32],
-    free: NDArray[np.bool_],
+    group: Ints,
+    free: Flags,
     block: int,
     low: int,
     high: int,
@@ -58,7 +60,20 @@ def search(
 
 
 @_compiled
-def _row(w, hessian, levels, scales, group, free, block, low, high, temperatures, refine, seed):  # type: ignore[no-untyped-def]
+def _row(
+    w: Floats,
+    hessian: Floats,
+    levels: Levels,
+    scales: Floats,
+    group: Ints,
+    free: Flags,
+    block: int,
+    low: int,
+    high: int,
+    temperatures: Floats,
+    refine: bool,
+    seed: int,
+) -> None:
     columns = len(w)
     random = np.empty(1, np.uint64)
     random[0] = np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
@@ -85,7 +100,15 @@ def _row(w, hessian, levels, scales, group, free, block, low, high, temperatures
 
 
 @_compiled
-def _refresh(w, hessian, levels, scales, group, error, field):  # type: ignore[no-untyped-def]
+def _refresh(
+    w: Floats,
+    hessian: Floats,
+    levels: Levels,
+    scales: Floats,
+    group: Ints,
+    error: Floats,
+    field: Floats,
+) -> float:
     """Error and field from the levels, and the row's error."""
     for j in range(len(w)):
         error[j] = w[j] - scales[group[j]] * levels[j]
@@ -100,13 +123,13 @@ def _refresh(w, hessian, levels, scales, group, error, field):  # type: ignore[n
 
 
 @_inline
-def _add(field, row, factor):  # type: ignore[no-untyped-def]
+def _add(field: Floats, row: Floats, factor: float) -> None:
     for i in range(len(field)):
         field[i] += factor * row[i]
 
 
 @_inline
-def _set(hessian, levels, error, field, j, level, change):  # type: ignore[no-untyped-def]
+def _set(hessian: Floats, levels: Levels, error: Floats, field: Floats, j: int, level: int, change: float) -> None:
     """Give a weight a level, which changes its value by ``change``."""
     levels[j] = level
     error[j] -= change
@@ -114,7 +137,7 @@ def _set(hessian, levels, error, field, j, level, change):  # type: ignore[no-un
 
 
 @_inline
-def _nearest(value, low, high, zero):  # type: ignore[no-untyped-def]
+def _nearest(value: float, low: int, high: int, zero: bool) -> int:
     """The level nearest to a value; not zero unless that is allowed."""
     level = math.floor(value + 0.5)
     level = min(max(level, low), high)
@@ -125,7 +148,18 @@ def _nearest(value, low, high, zero):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _descend(hessian, levels, scales, group, free, block, low, high, error, field):  # type: ignore[no-untyped-def]
+def _descend(
+    hessian: Floats,
+    levels: Levels,
+    scales: Floats,
+    group: Ints,
+    free: Flags,
+    block: int,
+    low: int,
+    high: int,
+    error: Floats,
+    field: Floats,
+) -> None:
     """Every weight in turn to its best level, until none moves."""
     for _ in range(20):
         moved = False
@@ -146,7 +180,18 @@ def _descend(hessian, levels, scales, group, free, block, low, high, error, fiel
 
 
 @_compiled
-def _pairs(hessian, levels, scales, group, free, block, low, high, error, field):  # type: ignore[no-untyped-def]
+def _pairs(
+    hessian: Floats,
+    levels: Levels,
+    scales: Floats,
+    group: Ints,
+    free: Flags,
+    block: int,
+    low: int,
+    high: int,
+    error: Floats,
+    field: Floats,
+) -> None:
     """Two weights at once: one a level up or down (or to zero), and the best answer of another."""
     columns = len(levels)
     for j in range(columns):
@@ -194,7 +239,20 @@ def _pairs(hessian, levels, scales, group, free, block, low, high, error, field)
 
 
 @_compiled
-def _shake(hessian, levels, scales, group, free, block, low, high, error, field, heat, random):  # type: ignore[no-untyped-def]
+def _shake(
+    hessian: Floats,
+    levels: Levels,
+    scales: Floats,
+    group: Ints,
+    free: Flags,
+    block: int,
+    low: int,
+    high: int,
+    error: Floats,
+    field: Floats,
+    heat: float,
+    random: NDArray[np.uint64],
+) -> None:
     """One Metropolis sweep: every weight is offered its best level, or the next best where it has that."""
     for j in range(len(levels)):
         if not free[j] or (block and levels[j] == 0):
@@ -213,7 +271,7 @@ def _shake(hessian, levels, scales, group, free, block, low, high, error, field,
 
 
 @_compiled
-def _fit_scales(hessian, levels, scales, group, error, field):  # type: ignore[no-untyped-def]
+def _fit_scales(hessian: Floats, levels: Levels, scales: Floats, group: Ints, error: Floats, field: Floats) -> None:
     """The scale of each group that has the least error with its levels, in turn."""
     columns = len(levels)
     along = np.empty(columns, np.float32)
