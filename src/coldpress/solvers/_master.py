@@ -55,11 +55,13 @@ def best_mixture(
             break
         D = z / x
         block = H + np.diag(D[:k] + 1e-13)
+        block += np.diag(1e-13 * np.diag(block))  # plans that are alike, or cost the same, make it singular
         solved = np.empty((k + 2 * Q, Q + 1))
         inverse = np.linalg.inv(block)
         solved[:k] = inverse @ np.ascontiguousarray(A[:, :k].T)
         solved[k:] = A[:, k:].T / D[k:].reshape(-1, 1)
-        schur = np.linalg.inv(A @ solved + 1e-14 * np.eye(Q + 1))
+        reduced = A @ solved
+        schur = np.linalg.inv(reduced + np.diag(1e-13 * np.diag(reduced) + 1e-14))
         target = np.zeros(k + 2 * Q)
         for attempt in range(2):
             right = target / x - z - r_dual
