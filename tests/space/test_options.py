@@ -102,7 +102,7 @@ def test_unknown_kinds_and_empty_models_are_explained() -> None:
         space_of(build("tuple"), inputs_of("tuple")).options({"stem.0:width": "3/16"})
 
 
-def test_a_layer_that_is_called_twice_is_no_site_but_its_macs_count() -> None:
+def test_a_layer_that_is_called_twice_counts_its_work_twice_and_its_bytes_once() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -113,5 +113,8 @@ def test_a_layer_that_is_called_twice_is_no_site_but_its_macs_count() -> None:
             return self.last(self.shared(self.shared(self.first(x))).mean((2, 3)))
 
     inputs = (torch.zeros(2, 3, 8, 8),)
-    assert set(layer_shapes(Twice(), inputs)) == {"first", "last"}
+    shared = layer_shapes(Twice(), inputs)["shared"]
+    assert shared.calls == 2
+    assert shared.macs == 2 * 64 * 9 * 4 * 4
+    assert shared.bytes == 4 * (9 * 4 * 4 + 4)
     assert count_macs(Twice(), inputs) == 64 * 9 * (3 * 4 + 2 * 4 * 4) + 12
