@@ -1,3 +1,4 @@
+import dimod
 import numpy as np
 import pytest
 from models import least_energy, random_model
@@ -17,13 +18,25 @@ def test_finds_the_ground_state_of_small_models(vartype, density):
         assert found.first.energy == pytest.approx(least_energy(model))
 
 
-def test_layouts_and_precisions_agree():
-    dense, sparse = random_model(40, 0), random_model(40, 0, density=0.05)
-    far = sparse.copy()
-    far.add_linear(0, 1e9)
-    assert lay_out(read(dense)).matrix.dtype == np.float32
-    assert lay_out(read(sparse)).rows[2].dtype == np.float32
-    assert lay_out(read(far)).rows[2].dtype == np.float64
+def whole_numbers(n, density=1.0):
+    model = random_model(n, 0, density=density, scale=100.0)
+    rounded = dimod.BinaryQuadraticModel(model.vartype)
+    rounded.add_linear_from((v, round(bias)) for v, bias in model.linear.items())
+    rounded.add_quadratic_from((u, v, round(bias)) for (u, v), bias in model.quadratic.items())
+    return rounded
+
+
+def test_whole_numbers_go_in_single_precision_and_others_in_double():
+    assert lay_out(read(whole_numbers(40))).matrix.dtype == np.float32
+    assert lay_out(read(whole_numbers(40, 0.05))).rows[2].dtype == np.float32
+    assert lay_out(read(random_model(40, 0))).matrix.dtype == np.float64
+    assert lay_out(read(random_model(40, 0, density=0.05))).rows[2].dtype == np.float64
+
+
+@pytest.mark.parametrize("density", [0.05, 1.0], ids=["sparse", "dense"])
+def test_whole_numbers_are_solved(density):
+    model = whole_numbers(14, density)
+    assert OneFlipTabuSampler().sample(model, seed=0, num_restarts=20).first.energy == least_energy(model)
 
 
 def test_small_terms_beside_huge_ones_count():
@@ -35,14 +48,15 @@ def test_small_terms_beside_huge_ones_count():
     assert found.energy == pytest.approx(before, abs=1e-6)
 
 
-def test_deltas_after_a_search_are_those_computed_anew():
-    couplings = lay_out(read(random_model(90, 5)))
+@pytest.mark.parametrize("density", [0.05, 1.0], ids=["sparse", "dense"])
+def test_deltas_after_many_flips_are_exactly_those_computed_anew(density):
+    couplings = lay_out(read(random_model(90, 5, density=density)))
     random = np.ones(1, np.uint64)
     walk = couplings.begin(np.zeros(90, np.int8), random)
-    couplings.search(walk, 3, 5, 10_000, 500)
+    couplings.search(walk, 3, 5, 10_000, 5000)
     again = couplings.begin((walk.sign[:90] < 0).astype(np.int8), random)
-    np.testing.assert_allclose(walk.delta[:90], again.delta[:90], atol=1e-3)
-    assert walk.energy[0] == pytest.approx(again.energy[0], abs=1e-3)
+    np.testing.assert_array_equal(walk.delta[:90], again.delta[:90])
+    assert walk.energy[0] == again.energy[0]
     assert walk.energy[1] <= walk.energy[0]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,15 @@ from coldpress.samplers._tabu import BLOCK, Walk, relink_dense, relink_sparse, s
 DENSE = 0.1
 """From this share of couplings on, and up to `MOST_DENSE` entries, the matrix is kept dense."""
 MOST_DENSE = 1 << 29
-RESOLUTION = 2.0**14
-"""The largest field, in typical couplings, up to which float32 (24 bits) tells flips apart."""
 _HIGHEST = 3e38
 
 
 @dataclass(frozen=True)
 class Couplings:
-    """Either ``matrix``, (n, P), or the three arrays of a compressed one; P is n padded to whole blocks."""
+    """Either ``matrix``, (n, P), or the three arrays of a compressed one; P is n padded to whole blocks.
+
+    Energies are in units of a power of two, and without the model's offset.
+    """
 
     linear: Floats
     matrix: NDArray[Any] | None
@@ -69,19 +70,30 @@ def bits_of(sign: NDArray[Any], n: int) -> Bits:
 
 
 def lay_out(model: Model) -> Couplings:
-    """The couplings of a binary ``model``; float32 where its field needs no more digits."""
+    """The couplings of a binary ``model``, so that no flip is ever rounded.
+
+    All biases are multiples of a power of two, small enough and large enough for every delta and energy to be one that
+    the floats hold exactly: float32 where that changes no bias (integers, mostly), else float64, where it changes them
+    by less than n^2 / 2^52 of the largest. Deltas then are those of the state however many flips were made, and no
+    search takes rounding for progress.
+    """
     n, padded = len(model), _padded(len(model))
-    weights = np.abs(model.weights)
-    bound = np.abs(model.linear) + np.bincount(model.heads, weights, n) + np.bincount(model.tails, weights, n)
-    sizes = np.concatenate([weights[weights > 0], np.abs(model.linear[model.linear != 0])])
-    fine = len(sizes) > 0 and bound.max() > RESOLUTION * np.median(sizes)
-    small = 0 < bound.max() < 1e30 and sizes.min() > 1e-30 if len(sizes) else True
-    dtype = np.float32 if small and not fine else np.float64
+    largest = max(np.abs(model.linear).max(), np.abs(model.weights).max(initial=0.0), 1e-300)
+    scale = 2.0 ** -np.ceil(np.log2(largest))
+    weights, linear = model.weights * scale, model.linear * scale
+    sizes = np.abs(weights)
+    bound = (np.abs(linear) + np.bincount(model.heads, sizes, n) + np.bincount(model.tails, sizes, n)).max()
+    step = 2.0 ** (np.ceil(np.log2(bound or 1.0)) - 23)
+    dtype: Any = np.float32
+    if not all(np.array_equal(step * np.rint(a / step), a) for a in (weights, linear)):
+        dtype, step = np.float64, 2.0 ** (np.ceil(np.log2(bound * n)) - 52)
+    exact = replace(model, linear=step * np.rint(linear / step), weights=step * np.rint(weights / step))
     if model.density >= DENSE and n * padded <= MOST_DENSE:
-        matrix = model.matrix(dtype, padded)
-        return Couplings(model.linear, matrix, None, matrix[:, :n], dtype)
-    compressed = model.sparse(dtype)
-    return Couplings(model.linear, None, (compressed.indptr, compressed.indices, compressed.data), compressed, dtype)
+        matrix = exact.matrix(dtype, padded)
+        return Couplings(exact.linear, matrix, None, matrix[:, :n], dtype)
+    compressed = exact.sparse(dtype)
+    rows = (compressed.indptr, compressed.indices, compressed.data)
+    return Couplings(exact.linear, None, rows, compressed, dtype)
 
 
 def _padded(n: int) -> int:

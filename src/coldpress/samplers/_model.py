@@ -52,8 +52,8 @@ class Model:
     def _sums(self) -> Floats:
         """The couplings of each variable added up, (n,)."""
         n = len(self)
-        sums: Floats = np.bincount(self.heads, self.weights, n) + np.bincount(self.tails, self.weights, n)
-        return sums.astype(np.float64)
+        sums = np.bincount(self.heads, self.weights, n) + np.bincount(self.tails, self.weights, n)
+        return np.asarray(sums, dtype=np.float64)
 
     def as_binary(self) -> Model:
         """The same energies over x = (s + 1) / 2."""
@@ -93,7 +93,7 @@ def read(bqm: Any) -> Model:
     """
     if not hasattr(bqm, "to_numpy_vectors") or not hasattr(bqm, "vartype"):
         raise SamplerError(f"cannot sample from a {type(bqm).__name__}; give a dimod.BinaryQuadraticModel")
-    vectors = bqm.to_numpy_vectors()
+    vectors = bqm.to_numpy_vectors(sort_labels=False)
     pairs = vectors.quadratic
     numeric = all(np.asarray(a).dtype.kind in "fiub" for a in (vectors.linear_biases, pairs.biases, vectors.offset))
     if not numeric or not all(np.isfinite(a).all() for a in (vectors.linear_biases, pairs.biases, vectors.offset)):

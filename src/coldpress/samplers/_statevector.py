@@ -8,7 +8,7 @@ whose ground state ``cos(t_i / 2) |0> + sin(t_i / 2) |1>`` is the start; t = pi 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,10 @@ class Circuit:
         """``exp(-i beta B)`` applied."""
         for low in range(0, len(self.tilts), GROUP):
             turns = np.cos(beta) * np.eye(2) + 1j * np.sin(beta) * self._terms(self.tilts[low : low + GROUP])
-            state = _applied(reduce(lambda above, turn: np.kron(turn, above), turns), state, low)
+            matrix = np.ones((1, 1))
+            for turn in turns:
+                matrix = np.kron(turn, matrix)
+            state = _applied(matrix, state, low)
         return state
 
     def _hamiltonian(self, state: Complex) -> Complex:
@@ -103,7 +106,7 @@ class Circuit:
         return total
 
 
-def _applied(matrix: Complex, state: Complex, low: int) -> Complex:
+def _applied(matrix: NDArray[Any], state: Complex, low: int) -> Complex:
     """``matrix`` (2^k, 2^k) applied to the qubits from ``low`` on."""
     if low == 0:
         return (state.reshape(-1, len(matrix)) @ matrix.T).reshape(-1)

@@ -83,8 +83,7 @@ def _choose(walk: Walk, now: Any) -> int:
     """The flip with the least delta that is not tabu, or that leads below the best; ties are broken at random."""
     low, low_free = walk.least.min(), walk.least_free.min()
     highest = walk.delta.dtype.type(1e38)
-    record = min(walk.energy[0], walk.energy[1])
-    tabu_too = low_free > highest or walk.energy[0] + low < record - 1e-9 * abs(record)
+    tabu_too = low_free > highest or walk.energy[0] + low < min(walk.energy[0], walk.energy[1])
     blocks = len(walk.least)
     first, shift = int(draw(walk.random) * blocks), int(draw(walk.random) * BLOCK)
     for b in range(blocks):
