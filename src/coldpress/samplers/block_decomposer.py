@@ -118,6 +118,7 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
             for _ in range(sweeps):
                 gained, solved = self._sweep(state, fixed, part, seeds, child_parameters or {})
                 blocks += solved
+                state.renew()
                 traces[-1].append(state.energy)
                 if not gained or part.over:
                     break
@@ -166,9 +167,10 @@ class _Frozen:
     def begin(self, bits: Any) -> None:
         """Go to the state ``bits`` (n,)."""
         self.values = np.where(bits > 0, self.high, self.low)
-        self._renew()
+        self.renew()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Compute field and energy anew, which wipes out rounding."""
         pull = self.couplings @ self.values
         self.field = self.model.linear + pull
         self.energy = float(self.values @ (self.model.linear + 0.5 * pull)) + self.model.offset
@@ -201,12 +203,12 @@ class _Frozen:
         if len(samples) == 0:
             return False
         best = samples.first.sample
-        before, energy = self.values, self.energy
-        self.values = before.copy()
-        self.values[block] = [best[self.model.variables[i]] for i in block]
-        self._renew()
-        if self.energy < energy - 1e-12 * max(abs(energy), float(np.abs(self.field).max())):
-            return True
-        self.values = before
-        self._renew()
-        return False
+        values = np.array([best[self.model.variables[i]] for i in block], dtype=np.float64)
+        step, rows = values - self.values[block], self.couplings[block]
+        change = float(step @ (self.field[block] + 0.5 * (rows[:, block] @ step)))
+        if change > -1e-12 * (abs(self.energy) + float(np.abs(self.field).max())):
+            return False
+        self.values[block] = values
+        self.field += rows.T @ step
+        self.energy += change
+        return True

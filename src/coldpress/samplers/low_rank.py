@@ -22,8 +22,8 @@ from coldpress.samplers._low_rank import (
 from coldpress.samplers._model import Bits, Floats, empty_set, given_states, read, sample_set
 
 METHOD = "low-rank simulated annealing, classical"
-COLDEST = 1e-4
-"""Last temperature, in the first one."""
+HOTTEST, COLDEST = 0.3, 1e-3
+"""First and last temperature, in the mean size of the energy's change by a random move."""
 _CHUNK = 20_000_000  # products between looks at the clock
 
 
@@ -203,8 +203,8 @@ def _anneal(
     found = []
     for at, start in enumerate(starts):
         part, random, bits = time.part(len(starts) - at), stream(seeds), start.copy()
-        hot = typical_change(form, bits, pull_of(form, bits), cardinality is not None, 1000, random) or 1.0
-        first, last = betas or (1.0 / hot, 1.0 / (COLDEST * hot))
+        typical = typical_change(form, bits, pull_of(form, bits), cardinality is not None, 1000, random) or 1.0
+        first, last = betas or (1.0 / (HOTTEST * typical), 1.0 / (COLDEST * typical))
         temperatures = 1.0 / np.geomspace(first, last, sweeps)
         best, energy = bits.copy(), np.full(2, energies(form, bits[None])[0])
         on, off = np.flatnonzero(bits), np.flatnonzero(bits == 0)
