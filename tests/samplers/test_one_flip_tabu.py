@@ -60,6 +60,17 @@ def test_deltas_after_many_flips_are_exactly_those_computed_anew(density):
     assert walk.energy[1] <= walk.energy[0]
 
 
+def test_scanning_touched_blocks_alone_keeps_the_least_deltas():
+    couplings, fields = {(i, (i + 1) % 900): 2 for i in range(900)}, {i: i % 7 - 3 for i in range(900)}
+    ring = dimod.BinaryQuadraticModel(fields, couplings, 0.0, "SPIN")
+    couplings = lay_out(read(ring).as_binary())
+    walk = couplings.begin(np.zeros(900, np.int8), np.ones(1, np.uint64))
+    couplings.search(walk, 80, 10, 10_000, 777)
+    np.testing.assert_array_equal(walk.least, walk.delta.reshape(-1, 64).min(axis=1))
+    allowed = np.where(walk.until <= walk.iteration[0], walk.delta, walk.delta[-1]).reshape(-1, 64).min(axis=1)
+    assert (walk.least_free >= allowed).all()
+
+
 def test_relinking_goes_as_many_flips_toward_the_goal_as_asked():
     couplings = lay_out(read(random_model(70, 6)))
     rng = np.random.default_rng(0)

@@ -65,10 +65,10 @@ def _add_and_scan(delta: Any, sign: Any, row: Any, step: Any, until: Any, now: A
 
 
 @_vector
-def _scan(delta: Any, until: Any, now: Any, least: Any, free: Any) -> None:
-    """Note the least delta of each block."""
+def _scan(delta: Any, until: Any, now: Any, least: Any, free: Any, first: int, last: int) -> None:
+    """Note the least delta of each block from ``first`` to before ``last``."""
     highest = delta.dtype.type(3e38)
-    for b in range(len(least)):
+    for b in range(first, last):
         low, low_free = highest, highest
         for i in range(b * BLOCK, b * BLOCK + BLOCK):
             value = delta[i]
@@ -121,7 +121,8 @@ def _turn(walk: Walk, j: int, tenure: int, spread: int) -> None:
 @_compiled
 def search_dense(matrix: NDArray[Any], walk: Walk, tenure: int, spread: int, patience: int, flips: int) -> bool:
     """Flip until ``patience`` flips brought nothing better (True) or ``flips`` are made (False); matrix (n, P)."""
-    _scan(walk.delta, walk.until, np.int32(walk.iteration[0]), walk.least, walk.least_free)
+    blocks = len(walk.least)
+    _scan(walk.delta, walk.until, np.int32(walk.iteration[0]), walk.least, walk.least_free, 0, blocks)
     for _ in range(flips):
         j = _choose(walk, np.int32(walk.iteration[0]))
         if walk.delta[j] >= 0:
@@ -147,10 +148,16 @@ def search_sparse(
     patience: int,
     flips: int,
 ) -> bool:
-    """As `search_dense`, on the rows of a compressed matrix: row j is ``weights[begins[j]:begins[j + 1]]``."""
+    """As `search_dense`, on the rows of a compressed matrix: row j is ``weights[begins[j]:begins[j + 1]]``.
+
+    Few neighbours touch few blocks, so only these are scanned after a flip. All are every ``tenure / 8`` flips, which
+    is how much longer a bit may stay tabu.
+    """
+    blocks, every, fresh = len(walk.least), max(tenure // 8, 1), False
     for _ in range(flips):
         now = np.int32(walk.iteration[0])
-        _scan(walk.delta, walk.until, now, walk.least, walk.least_free)
+        if not fresh or now % every == 0:
+            _scan(walk.delta, walk.until, now, walk.least, walk.least_free, 0, blocks)
         j = _choose(walk, now)
         if walk.delta[j] >= 0:
             _note_best(walk)
@@ -160,6 +167,13 @@ def search_sparse(
         _turn(walk, j, tenure, spread)
         for e in range(begins[j], begins[j + 1]):
             walk.delta[others[e]] += step * walk.sign[others[e]] * weights[e]
+        fresh = begins[j + 1] - begins[j] < blocks // 2
+        if fresh:
+            now = np.int32(walk.iteration[0])
+            _scan(walk.delta, walk.until, now, walk.least, walk.least_free, j // BLOCK, j // BLOCK + 1)
+            for e in range(begins[j], begins[j + 1]):
+                b = others[e] // BLOCK
+                _scan(walk.delta, walk.until, now, walk.least, walk.least_free, b, b + 1)
     _note_best(walk)
     return False
 
