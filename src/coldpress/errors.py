@@ -21,6 +21,10 @@ class SearchError(ColdpressError, ValueError):
     """A search is set up wrongly, or meets a parameter that its sampler cannot handle."""
 
 
+class SamplerError(ColdpressError, ValueError):
+    """A binary quadratic model, or an argument, that a sampler cannot work with."""
+
+
 class PlanError(ColdpressError):
     """A plan does not fit the model or the space it is used with."""
 
