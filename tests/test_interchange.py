@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from dimod.serialization import coo
 
-from coldpress.commands.solve import run
+from coldpress.commands.solve import SAMPLERS, run
 from coldpress.errors import BudgetError, PlanError
 from coldpress.interchange import of_bqm, of_cqm, read, write
 from coldpress.problem import Cost, Energy, Factor, Problem
@@ -111,6 +111,20 @@ def test_the_command_writes_a_checked_answer(tmp_path: Path) -> None:
     assert facts["energy"] == pytest.approx(model.objective.energy(sample))
     assert facts["lower_bound"] <= facts["energy"] + 1e-9
     assert facts["trace"]
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_a_sampler_finds_the_ground_state_of_a_small_bqm(tmp_path: Path, name: str) -> None:
+    model = random_bqm("SPIN")
+    (tmp_path / "a.bqm").write_bytes(model.to_file().read())
+    run(tmp_path / "a.bqm", name, 2.0, 0, tmp_path / "answer.json", False)
+    facts = json.loads((tmp_path / "answer.json").read_text())
+    assert facts["energy"] == pytest.approx(model.energy(dict(facts["sample"])))
+    if name != "qaoa":
+        assert facts["energy"] == pytest.approx(dimod.ExactSolver().sample(model).first.energy)
+    (tmp_path / "a.cqm").write_bytes(mixed_cqm().to_file().read())
+    with pytest.raises(PlanError, match="without constraints"):
+        run(tmp_path / "a.cqm", name, 2.0, 0, None, False)
 
 
 def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:

@@ -237,7 +237,9 @@ def train(
 @app.command()
 def solve(
     file: Annotated[Path, typer.Argument(help="a problem: coldpress' or dimod's JSON, a BQM or CQM file, COO text")],
-    solver: Annotated[str, typer.Option(help=options.SOLVER_NAMES)] = "auto",
+    solver: Annotated[
+        str, typer.Option(help=f"{options.SOLVER_NAMES}; of BQMs also tabu, low-rank, bifurcation, qaoa, exhaustive")
+    ] = "auto",
     time_limit: Annotated[float, typer.Option(help="seconds")] = 10.0,
     seed: options.Seed = 0,
     out: Annotated[Path | None, typer.Option(help="write energy, bound, trace and values to this .json")] = None,

@@ -39,6 +39,7 @@ class Read:
         sample: of a choice of options, the values of the file's own variables; None for our own problems.
         energy: of such a sample, by the model that was read.
         feasible: whether such a sample keeps all constraints of the model that was read.
+        model: of a BQM, as it was read: what samplers take.
     """
 
     problem: Problem
@@ -46,6 +47,7 @@ class Read:
     sample: Callable[[Choice], Sample] | None = None
     energy: Callable[[Sample], float] | None = None
     feasible: Callable[[Sample], bool] | None = None
+    model: dimod.BinaryQuadraticModel | None = None
 
 
 def read(path: Path) -> Read:
@@ -92,7 +94,9 @@ def of_bqm(model: dimod.BinaryQuadraticModel) -> Read:
     constrained = dimod.ConstrainedQuadraticModel()
     constrained.set_objective(model)
     found = of_cqm(constrained)
-    return Read(found.problem, "bqm", found.sample, lambda sample: float(model.energy(sample)), lambda sample: True)
+    return Read(
+        found.problem, "bqm", found.sample, lambda sample: float(model.energy(sample)), lambda sample: True, model
+    )
 
 
 def of_cqm(model: dimod.ConstrainedQuadraticModel) -> Read:
