@@ -214,6 +214,10 @@ class Problem:
         """Every cost of ``choice`` (option indices, shape ``(units,)``)."""
         return {name: cost.value(choice) for name, cost in self.costs.items()}
 
+    def allowed(self, choice: ArrayLike) -> bool:
+        """Whether no cost forbids a combination in ``choice``; limits are not looked at."""
+        return all(np.isfinite(value) for value in self.costs_of(choice).values())
+
     def feasible(self, choice: ArrayLike) -> bool:
         """Whether ``choice`` meets every limit and no combination in it is forbidden by any cost."""
         costs = self.costs_of(choice)

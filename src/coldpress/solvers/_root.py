@@ -96,7 +96,7 @@ def round_mixture(progress: Progress, arrays: Arrays, energy: Convex, relaxed: R
         if choice.tobytes() in progress.seen:
             continue
         progress.seen.add(choice.tobytes())
-        if all(np.isfinite(cost) for cost in progress.problem.costs_of(choice).values()):
+        if progress.problem.allowed(choice):
             polished, inside = polish(arrays, choice)
             if inside:
                 progress.offer(polished)

@@ -127,7 +127,7 @@ def flatten(problem: Problem) -> Arrays:
 def allowed_start(problem: Problem, blocks: Sequence[Block]) -> Ints:
     """A choice in which nothing is forbidden: everything kept where that is allowed, else the smallest found."""
     keep = np.zeros(len(problem.sizes), dtype=np.int64)
-    if all(np.isfinite(cost) for cost in problem.costs_of(keep).values()):
+    if problem.allowed(keep):
         return keep
     tables: list[Table] = [(block.units, np.where(np.isinf(block.table[0]), np.inf, 0.0)) for block in blocks]
     return minimise_sum(problem.sizes, tables)[1]

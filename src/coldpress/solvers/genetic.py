@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldpress.problem import Problem
-from coldpress.solvers._answer import Answer, Progress, start
+from coldpress.solvers._answer import Answer, Progress
+from coldpress.solvers._begin import begin, brought_inside
 from coldpress.solvers._last import offer_smallest
-from coldpress.solvers._moves import repair
-from coldpress.solvers._state import Arrays, Ints, allowed_start, flatten, merge_blocks
-from coldpress.solvers.anneal import warm_up
+from coldpress.solvers._state import Arrays, Ints, allowed_start, merge_blocks
 
 Floats = NDArray[np.float64]
 
@@ -37,13 +36,11 @@ def solve(
     Raises:
         BudgetError: no plan inside the budget was found.
     """
-    arrays = flatten(problem)
-    warm_up()
-    progress = start(problem, time_limit)
+    progress, arrays = begin(problem, time_limit)
     generator = np.random.default_rng(seed)
     sizes = np.array(problem.sizes)
-    begin = allowed_start(problem, merge_blocks(problem)[0])
-    drawn = [begin, *generator.integers(sizes, size=(population_size - 1, len(sizes)))]
+    first = allowed_start(problem, merge_blocks(problem)[0])
+    drawn = [first, *generator.integers(sizes, size=(population_size - 1, len(sizes)))]
     plans = _inside(problem, arrays, drawn)
     if not len(plans):
         offer_smallest(progress)
@@ -86,7 +83,7 @@ def _inside(problem: Problem, arrays: Arrays, plans: list[Ints] | Ints) -> Ints:
     found = []
     for plan in plans:
         own = np.array(plan, dtype=np.int64)
-        if all(np.isfinite(cost) for cost in problem.costs_of(own).values()) and repair(arrays, own):
+        if brought_inside(problem, arrays, own):
             found.append(own)
     return np.array(found, dtype=np.int64).reshape(len(found), len(problem.sizes))
 

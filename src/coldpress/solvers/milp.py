@@ -201,7 +201,7 @@ def _offer(progress: Progress, arrays: Arrays, part: Part, energy: Convex, y: Fl
         return
     progress.seen.add(choice.tobytes())
     progress.offer(choice)
-    if all(np.isfinite(cost) for cost in progress.problem.costs_of(choice).values()):
+    if progress.problem.allowed(choice):
         polished, inside = polish(arrays, choice)
         if inside:
             progress.offer(polished)

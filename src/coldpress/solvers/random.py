@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from coldpress.problem import Problem
-from coldpress.solvers._answer import Answer, start
+from coldpress.solvers._answer import Answer
+from coldpress.solvers._begin import begin, brought_inside
 from coldpress.solvers._last import offer_smallest
-from coldpress.solvers._moves import repair
-from coldpress.solvers._state import flatten
-from coldpress.solvers.anneal import warm_up
 
 
 def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, num_reads: int = 200) -> Answer:
@@ -18,16 +16,14 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, num_read
     Raises:
         BudgetError: no plan inside the budget was found.
     """
-    arrays = flatten(problem)
-    warm_up()
-    progress = start(problem, time_limit)
+    progress, arrays = begin(problem, time_limit)
     generator = np.random.default_rng(seed)
     sizes = np.array(problem.sizes)
     for read in range(num_reads):
         if read and progress.left == 0.0:
             break
         choice = generator.integers(sizes).astype(np.int64)
-        if all(np.isfinite(cost) for cost in problem.costs_of(choice).values()) and repair(arrays, choice):
+        if brought_inside(problem, arrays, choice):
             progress.offer(choice)
     if progress.choice is None:
         offer_smallest(progress)

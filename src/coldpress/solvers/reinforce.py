@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldpress.problem import Problem
-from coldpress.solvers._answer import Answer, start
+from coldpress.solvers._answer import Answer
+from coldpress.solvers._begin import begin, brought_inside
 from coldpress.solvers._last import offer_smallest
-from coldpress.solvers._moves import repair
-from coldpress.solvers._state import Arrays, Ints, flatten
-from coldpress.solvers.anneal import warm_up
+from coldpress.solvers._state import Ints
 from coldpress.solvers.genetic import energies_of
 
 Floats = NDArray[np.float64]
@@ -43,15 +42,13 @@ def solve(
     Raises:
         BudgetError: no plan inside the budget was found.
     """
-    arrays = flatten(problem)
-    warm_up()
-    progress = start(problem, time_limit)
+    progress, arrays = begin(problem, time_limit)
     policy = _Policy(problem.sizes, np.random.default_rng(seed))
     for update in range(num_updates):
         if update and progress.left == 0.0:
             break
         drawn, states = policy.draw(batch_size)
-        kept = [i for i, plan in enumerate(drawn) if _brought_inside(problem, arrays, plan)]
+        kept = [i for i, plan in enumerate(drawn) if brought_inside(problem, arrays, plan)]
         if not kept:
             continue
         energies = energies_of(problem, drawn[kept])
@@ -60,11 +57,6 @@ def solve(
     if progress.choice is None:
         offer_smallest(progress)
     return progress.answer("reinforce")
-
-
-def _brought_inside(problem: Problem, arrays: Arrays, plan: Ints) -> bool:
-    """Whether a plan is allowed and inside the budget after single moves, which are made in place."""
-    return all(np.isfinite(cost) for cost in problem.costs_of(plan).values()) and bool(repair(arrays, plan))
 
 
 class _Policy:
