@@ -70,6 +70,28 @@ def test_a_network_is_at_no_distance_from_itself_and_at_some_from_another() -> N
     assert inside.distance() == 0.0  # nothing is kept after the context
 
 
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_the_distance_and_its_gradient_are_those_of_the_formula(dtype: torch.dtype, near: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    seen, wanted = (torch.randn(4, 6, 5, 5, generator=generator).to(dtype) for _ in range(2))
+    student, teacher = nn.Sequential(nn.Identity()), nn.Sequential(nn.Identity())
+    seen.requires_grad_(True)
+    with Hints(student, teacher, {"0": torch.arange(6)}) as inside:
+        student(seen)
+        teacher(wanted)
+        found = inside.distance()
+    assert isinstance(found, torch.Tensor)
+    found.backward()
+    exact = seen.detach().double().requires_grad_(True)
+    formula = (exact - wanted.double()).square().mean() / wanted.double().square().mean()
+    formula.backward()
+    assert seen.grad is not None
+    assert exact.grad is not None
+    assert seen.grad.dtype is dtype
+    torch.testing.assert_close(found.double(), formula, rtol=near, atol=0.0)
+    torch.testing.assert_close(seen.grad.double(), exact.grad, rtol=near, atol=near * float(exact.grad.abs().max()))
+
+
 def test_training_with_hints_keeps_the_streams_closer_than_training_without() -> None:
     model = network()
     task = task_of(model)

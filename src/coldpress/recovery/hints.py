@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from coldpress.plan import Plan, Space
 from coldpress.recovery.projections import Projections, channel_axis
@@ -101,9 +103,26 @@ class Hints:
                 seen = self.projections.project(name, seen)
             if rows is not None and len(rows) < wanted.shape[axis]:
                 wanted = wanted.index_select(axis, rows.to(wanted.device))
-            size = wanted.float().square().mean()
-            total = total + (seen - wanted).float().square().mean() / size.clamp(min=1e-12)
+            size = torch.linalg.vector_norm(wanted, dtype=torch.float32).square()
+            total = total + _SquaredError.apply(seen, wanted) / size.clamp(min=1e-12 * wanted.numel())
             count += 1
         self._seen.clear()
         self._wanted.clear()
         return total / max(count, 1)
+
+
+class _SquaredError(torch.autograd.Function):
+    """Sum of squared differences from a constant, in float32; one pass each way, where autograd would make six."""
+
+    @staticmethod
+    def forward(ctx: Any, seen: Tensor, wanted: Tensor) -> Tensor:
+        difference = seen - wanted
+        ctx.save_for_backward(difference)
+        ctx.kind = seen.dtype
+        return torch.linalg.vector_norm(difference, dtype=torch.float32).square()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]  # torch does not type its decorator
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        return (difference * (2 * gradient).to(difference.dtype)).to(ctx.kind), None
