@@ -117,6 +117,7 @@ class Preview:
         original: costs of the network as it is: "size" (bytes), "macs", and "latency" (seconds) where it was measured.
         facts: ``predicted`` (costs and KL of the plan), ``solver``, ``layers``, ``refused`` and so on.
         spearman: the energy's rank correlation with measured losses of random plans.
+        spearman_separable: the same of the energy without its terms between units.
         problem: what the solver was last given.
         seconds: that each step took.
         energy_cost: seconds that the options' sensitivities took, of as many runs of the whole network on the same
@@ -128,6 +129,7 @@ class Preview:
     original: dict[str, float]
     facts: dict[str, Any]
     spearman: float | None
+    spearman_separable: float | None
     problem: Problem
     seconds: dict[str, float]
     energy_cost: float
@@ -148,8 +150,17 @@ def predict(task: Task, budget: Budget | None = None, *, progress: Progress | No
         seconds = work.seconds()
     space, found = decided.space, decided.found
     facts = {**decided.facts, "refused": {**space.refused, **decided.facts["refused"]}}
-    spearman, share = decided.correlation.spearman, found.seconds / (sum(space.sizes) * found.full_pass)
-    return Preview(decided.plan, space, decided.original, facts, spearman, decided.problem, seconds, share)
+    return Preview(
+        decided.plan,
+        space,
+        decided.original,
+        facts,
+        decided.correlation.spearman,
+        decided.correlation.spearman_separable,
+        decided.problem,
+        seconds,
+        found.seconds / (sum(space.sizes) * found.full_pass),
+    )
 
 
 def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Recipe:

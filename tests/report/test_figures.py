@@ -35,10 +35,12 @@ def test_ticks_are_few_distinct_and_on_the_axis(values: list[float], log: bool) 
 @given(st.lists(st.tuples(positives, positives), min_size=2, max_size=12))
 def test_correlation_draws_each_plan_once(pairs: list[tuple[float, float]]) -> None:
     predicted, measured = zip(*pairs)
-    (figure,) = figures.correlation({"predicted": predicted, "measured": measured, "spearman": 0.5})
+    ranks = {"spearman": 0.5, "spearman_separable": 0.25}
+    (figure,) = figures.correlation({"predicted": predicted, "measured": measured, **ranks})
     root = ElementTree.fromstring(figure.drawing)
     assert sum(mark.tag == "circle" for mark in root.iter()) == len(pairs)
     assert "0.500" in figure.note
+    assert "0.250 without terms between units" in figure.note
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])

@@ -86,6 +86,8 @@ def correlation(data: Json) -> list[Figure]:
         low, high = max(area.x.low, area.y.low), min(area.x.high, area.y.high)
         same = area.line([(low, low), (high, high)], "reference") if low < high else Markup()
         note = f"rank correlation {formats.three(data[rank])}" if formats.known(data.get(rank)) else ""
+        if formats.known(data.get(f"{rank}_separable")):
+            note += f" ({formats.three(data[f'{rank}_separable'])} without terms between units)"
         drawing = axes.svg([area.draw(), same, area.dots(xy, css)], f"measured against predicted loss, {title.lower()}")
         figures.append(Figure(title, drawing, f"{note}{', ' if note else ''}{len(xy)} random plans"))
     return figures
