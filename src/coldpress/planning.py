@@ -146,7 +146,7 @@ def find_plan(
         )
         local = around.energy(space, alpha)
         try:
-            other = _within_measured(evidence, local, budget, _trust_region(space, around))
+            other = _within_measured(evidence, local, budget, trust_region(space, around))
         except BudgetError:
             logger.info("round %d: no plan within the trust region meets the budget", number + 1)
             break
@@ -274,7 +274,7 @@ def _used(measured: Measured, limits: Mapping[str, float]) -> float:
     return max(parts)
 
 
-def _trust_region(space: Space, found: Sensitivities) -> Cost:
+def trust_region(space: Space, found: Sensitivities) -> Cost:
     """A cost that forbids the options that were not measured around the incumbent."""
     parts = np.split(found.measured, np.cumsum(space.sizes)[:-1])
     tables = [Factor((u,), np.where(part, 0.0, np.inf)) for u, part in enumerate(parts)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import coldpress as cp
 from coldpress.errors import SurgeryError
-from coldpress.surgery.rounding_starts import nearest, one_pass
+from coldpress.surgery.rounding_starts import nearest, one_pass, ordered
 
 
 def layer(rows: int = 6, columns: int = 24, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -134,13 +134,14 @@ def test_without_correlation_gptq_is_rounding_to_nearest() -> None:
     weight, _ = layer()
     scales = torch.full((6, 1), 0.25)
     diagonal = torch.diag(torch.rand(24, generator=torch.Generator().manual_seed(0)) + 0.1)
-    assert torch.equal(one_pass(weight, diagonal, scales, -8, 7), nearest(weight.double(), scales, -8, 7))
+    rounded = one_pass(weight, ordered(diagonal, True), scales, -8, 7)
+    assert torch.equal(rounded, nearest(weight.double(), scales, -8, 7))
 
 
 def test_gptq_carries_errors_to_columns_that_are_left() -> None:
     weight, hessian = layer()
     scales = torch.full((6, 1), 0.5)
-    carried, plain = one_pass(weight, hessian, scales, -4, 3), nearest(weight, scales, -4, 3)
+    carried, plain = one_pass(weight, ordered(hessian, True), scales, -4, 3), nearest(weight, scales, -4, 3)
     assert error(weight, hessian, carried * 0.5) < error(weight, hessian, plain * 0.5)
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from scipy import stats
 from torch import Tensor, nn
 
-from coldpress.energy.curvature import Sensitivities, divergence
+from coldpress.energy.curvature import Replacing, Sensitivities, divergence
 from coldpress.energy.suffix import Suffix
 from coldpress.plan import Space
 from coldpress.problem import Energy
-from coldpress.surgery.effects import Effects
 
 ALPHAS = tuple(float(a) for a in np.linspace(0.0, 1.0, 11))
 
@@ -74,7 +73,7 @@ def without_dead_choices(space: Space, choices: Mapping[str, str]) -> dict[str, 
 
 
 def measure_plans(
-    model: nn.Module, effects: Effects, plans: Sequence[Mapping[str, str]], inputs: Sequence[Tensor]
+    model: nn.Module, effects: Replacing, plans: Sequence[Mapping[str, str]], inputs: Sequence[Tensor]
 ) -> Iterator[float]:
     """The KL divergence (nats) of each plan from the original, before the sequential re-fit."""
     with Suffix(model, inputs) as suffix:
@@ -85,7 +84,7 @@ def measure_plans(
 def correlate(
     model: nn.Module,
     space: Space,
-    effects: Effects,
+    effects: Replacing,
     found: Sensitivities,
     inputs: Sequence[Tensor],
     *,

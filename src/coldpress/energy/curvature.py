@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,6 @@ from coldpress.errors import TaskError
 from coldpress.network import evaluating, logits_of
 from coldpress.plan import Space
 from coldpress.problem import Energy
-from coldpress.surgery.effects import Effects
 
 logger = logging.getLogger("coldpress.energy")
 
@@ -34,6 +34,14 @@ MOST_BYTES = 4_000_000_000
 MOST_FEATURES = 1 << 18
 """Numbers kept of an option's effect. Where images (or tokens) times classes are more, classes are projected at random
 onto fewer: inner products of features stay as they are but for some per cent (Johnson and Lindenstrauss 1984)."""
+
+
+class Replacing(Protocol):
+    """What tells the modules that a plan changes: `Effects`, say."""
+
+    def replacements(self, choices: Mapping[str, str]) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Names of these modules, and what they compute instead; units that are not named keep."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class _Sums:
 def sensitivities(
     model: nn.Module,
     space: Space,
-    effects: Effects,
+    effects: Replacing,
     inputs: Sequence[Tensor],
     *,
     incumbent: Mapping[str, str] | None = None,
@@ -159,7 +167,7 @@ def sensitivities(
 def _measure(
     model: nn.Module,
     space: Space,
-    effects: Effects,
+    effects: Replacing,
     inputs: Sequence[Tensor],
     given: dict[str, str],
     wanted: Sequence[tuple[int, int]],

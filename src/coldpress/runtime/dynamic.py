@@ -45,7 +45,7 @@ def round_dynamically(fp32_path: str | Path, path: str | Path, nodes: Collection
     weights = {str(able[name].input[1]): able[name] for name in nodes}
     for weight, node in weights.items():
         matrix = numpy_helper.to_array(tensors[weight])
-        integers, scales = rounded_columns(matrix.T if _attribute(node, "transB", 0) else matrix)
+        integers, scales = rounded_columns(matrix.T if attribute_of(node, "transB", 0) else matrix)
         graph.initializer.append(numpy_helper.from_array(integers, f"{weight}_int8"))
         graph.initializer.append(numpy_helper.from_array(scales, f"{weight}_scale"))
     written: list[onnx.NodeProto] = []
@@ -85,14 +85,21 @@ def dynamic_layer(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 def _weight_of(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]) -> onnx.TensorProto | None:
     """The constant matrix of a layer that is nothing but ``x W + b``."""
-    if node.op_type not in LAYERS or node.input[1] not in tensors:
+    if not is_linear(node) or node.input[1] not in tensors:
         return None
-    plain = all(_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not _attribute(node, "transA", 0)
     weight = tensors[node.input[1]]
-    return weight if plain and len(weight.dims) == 2 else None
+    return weight if len(weight.dims) == 2 else None
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: float) -> Any:
+def is_linear(node: onnx.NodeProto) -> bool:
+    """Whether a node is nothing but ``x W + b``."""
+    if node.op_type not in LAYERS or attribute_of(node, "transA", 0):
+        return False
+    return all(attribute_of(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: float) -> Any:
+    """A node's attribute, or what holds where it has none."""
     found = [helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name]
     return found[0] if found else default
 

@@ -8,6 +8,7 @@ that is called several times is fitted to all its calls together, in a pass of i
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -43,6 +44,7 @@ def refit(
     seed: int = 0,
     batch_size: int = 128,
     damping: float | None = None,
+    fitted: Callable[[str, Tensor], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Re-fit, in place, the weights of a compressed network to its teacher's activations.
@@ -57,7 +59,9 @@ def refit(
         dropped: blocks that will go, and still run: they hand on their input, and their layers stay as they are.
         seed: decides which positions are looked at.
         batch_size: images a step in the teacher's pass.
-        damping: ridge toward the given weights; by default what the number of rows calls for.
+        damping: ridge toward the given weights; by default what the number of rows calls for, +inf leaves them.
+        fitted: called after each layer's re-fit with its name and the moments of its inputs in the student,
+            ``(columns + 1, columns + 1)``, the constant last; what it makes of the layer is what the next ones read.
         progress: called with (layers done, layers in all).
     """
     opaque = opaque_modules(teacher)
@@ -101,6 +105,8 @@ def refit(
             if waiting:
                 return
             _fit_layer(student, name, seen, factored, damping)
+            if fitted is not None:
+                fitted(name, seen.means()[0])
             done += 1
             if progress:
                 progress(done, len(layers))
@@ -144,6 +150,8 @@ def _fit_layer(
 ) -> None:
     module = student.get_submodule(name)
     moments, cross = seen.means()
+    if damping == math.inf:
+        return
     if damping is None:
         damping = damping_for(len(moments), seen.rows)
     if not (torch.isfinite(moments).all() and torch.isfinite(cross).all()):

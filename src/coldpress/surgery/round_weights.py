@@ -7,6 +7,7 @@ one-pass roundings of the field are where it starts, coordinate and pair descent
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coldpress.errors import SurgeryError
-from coldpress.surgery._levels import search
-from coldpress.surgery.rounding_starts import nearest, one_pass
+from coldpress.surgery._levels import Layer, search
+from coldpress.surgery.rounding_starts import Ordered, nearest, one_pass, ordered
 
 STARTS = ("gptq", "nearest")
 SWEEPS = 24
@@ -143,37 +144,41 @@ class _Layer:
             least = torch.minimum(harm, least)
         return found
 
+    @cached_property
+    def alive(self) -> Tensor:
+        """The Hessian with a mean diagonal where a column is never fed."""
+        own = self.hessian.diagonal()
+        return self.hessian + torch.diag((own <= 0).double() * own.mean().clamp_min(1e-12))
+
+    @cached_property
+    def columns(self) -> Ordered:
+        """How the one-pass roundings go through the columns."""
+        return ordered(self.alive, by_activation=self.pattern is None)
+
     def begun(self, start: str, grid: Tensor) -> Tensor:
         """The levels of a one-pass rounding, ``(rows, columns)``."""
-        own = self.hessian.diagonal()
-        alive = self.hessian + torch.diag((own <= 0).double() * own.mean().clamp_min(1e-12))
         scales = grid[:, self.group]
         if start == "gptq":
-            return one_pass(self.weight, alive, scales, self.low, self.high, self.pattern)
+            return one_pass(self.weight, self.columns, scales, self.low, self.high, self.pattern)
         levels = nearest(self.weight, scales, self.low, self.high)
         if self.pattern is None:
             return levels
-        return levels.masked_fill(_smallest(self.weight.abs() * alive.diagonal().sqrt(), self.pattern), 0.0)
+        return levels.masked_fill(_smallest(self.weight.abs() * self.alive.diagonal().sqrt(), self.pattern), 0.0)
 
     def searched(self, levels: Tensor, grid: Tensor, sweeps: int, refine: bool, seed: int) -> Solution:
         """Levels and scales after the search."""
         found, scales = levels.to(torch.int16).numpy().copy(), grid.float().numpy().copy()
         columns = self.weight.shape[1]
         block = 0 if self.pattern is None else self.pattern[1] if isinstance(self.pattern, tuple) else columns
-        search(
-            self.weight.float().numpy(),
+        shared = Layer(
             self.hessian.float().numpy(),
-            found,
-            scales,
             self.group.to(torch.int32).numpy(),
             (self.hessian.diagonal() > 0).numpy(),
             block,
             self.low,
             self.high,
-            _schedule(sweeps),
-            refine,
-            seed,
         )
+        search(self.weight.float().numpy(), shared, found, scales, _schedule(sweeps), refine, seed)
         return torch.from_numpy(found).double(), torch.from_numpy(scales).double()
 
 
@@ -185,10 +190,24 @@ def _schedule(sweeps: int) -> NDArray[np.float32]:
     return heats
 
 
+def kept_of(sparsity: float | str | None, columns: int) -> int:
+    """How many of a row's weights are not zeroed; raises SurgeryError for what is no sparsity."""
+    pattern = _pattern(sparsity, columns)
+    if pattern is None:
+        return columns
+    keep, of = _split(pattern, columns)
+    return columns // of * keep + columns % of
+
+
+def _split(pattern: float | tuple[int, int], columns: int) -> tuple[int, int]:
+    """Of how many neighbours how many stay: (stay, neighbours)."""
+    return pattern if isinstance(pattern, tuple) else (columns - round(pattern * columns), columns)
+
+
 def _smallest(importance: Tensor, pattern: float | tuple[int, int]) -> Tensor:
     """Which weights go by their own size: a fraction of each row, or m - n of each m neighbours."""
     rows, columns = importance.shape
-    keep, of = pattern if isinstance(pattern, tuple) else (columns - round(pattern * columns), columns)
+    keep, of = _split(pattern, columns)
     whole = columns // of * of
     gone = torch.zeros_like(importance, dtype=torch.bool)
     places = importance[:, :whole].reshape(rows, -1, of).argsort(dim=2)[:, :, : of - keep]

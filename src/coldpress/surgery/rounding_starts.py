@@ -6,6 +6,8 @@ arXiv:2301.00774. Both carry a column's error over to the columns that are not r
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -25,42 +27,53 @@ def nearest(weight: Tensor, scales: Tensor, low: int, high: int) -> Tensor:
     return (weight / scales).round().clamp(low, high)
 
 
-def inverse_root(hessian: Tensor) -> Tensor:
-    """Upper Cholesky factor U of the damped Hessian's inverse, U^T U = H^-1, float64."""
+class Ordered(NamedTuple):
+    """The order in which columns are rounded, and how errors are carried over in it.
+
+    Attributes:
+        order: ``(columns,)``.
+        root: upper Cholesky factor U of the damped Hessian's inverse in this order, U^T U = H^-1, float64.
+    """
+
+    order: Tensor
+    root: Tensor
+
+
+def ordered(hessian: Tensor, by_activation: bool) -> Ordered:
+    """Columns of a Hessian ``(columns, columns)`` by falling diagonal, or as they are."""
     size = len(hessian)
+    order = torch.argsort(hessian.diagonal(), descending=True) if by_activation else torch.arange(size)
     ridge = DAMPING * hessian.diagonal().mean().clamp_min(1e-12)
-    damped = hessian.double() + ridge * torch.eye(size, dtype=torch.float64)
+    damped = hessian.double()[order][:, order] + ridge * torch.eye(size, dtype=torch.float64)
     lower = torch.linalg.cholesky(damped)
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+    return Ordered(order, torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True))
 
 
 def one_pass(
     weight: Tensor,
-    hessian: Tensor,
+    columns: Ordered,
     scales: Tensor,
     low: int,
     high: int,
     sparsity: float | tuple[int, int] | None = None,
 ) -> Tensor:
-    """Levels ``(rows, columns)`` by GPTQ in activation order; with ``sparsity`` by SparseGPT, in the given order.
+    """Levels ``(rows, columns)`` by GPTQ; with ``sparsity`` by SparseGPT.
 
     Args:
         weight: ``(rows, columns)``.
-        hessian: ``(columns, columns)``.
+        columns: by activation for GPTQ, as they are for SparseGPT.
         scales: of each weight, ``(rows, columns)`` or ``(rows, 1)``.
         low, high: least and greatest level.
         sparsity: fraction of zeros (chosen in blocks of 128 columns), or (n, m): n of m neighbours are not zero.
     """
-    columns = weight.shape[1]
-    order = torch.argsort(hessian.diagonal(), descending=True) if sparsity is None else torch.arange(columns)
+    (order, root), count = columns, weight.shape[1]
     left = weight.double()[:, order].clone()
     steps = scales.expand_as(weight).double()[:, order]
-    root = inverse_root(hessian[order][:, order])
     levels = torch.zeros_like(left)
     block = BLOCK if not isinstance(sparsity, tuple) else sparsity[1]
     zero = torch.zeros_like(left, dtype=torch.bool)
-    for start in range(0, columns, block):
-        end = min(start + block, columns)
+    for start in range(0, count, block):
+        end = min(start + block, count)
         if sparsity is not None:
             zero[:, start:end] = _pruned(left[:, start:end], root.diagonal()[start:end], sparsity)
         carried = torch.zeros_like(left[:, start:end])

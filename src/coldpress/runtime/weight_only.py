@@ -1,0 +1,193 @@
+"""Weights stored as few-bit integers in an ONNX file; inputs and sums stay floats. Smaller files that run anywhere.
+
+Linear layers of up to 4 bits become ONNX Runtime's MatMulNBits, which multiplies by 4-bit weights as they are. Other
+layers' integers are turned into floats when the file is loaded: that is size, not speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, version_converter
+
+from coldpress.errors import ExportError
+from coldpress.runtime.dynamic import attribute_of, is_linear
+from coldpress.runtime.onnx import weight_nodes, write_model
+from coldpress.runtime.weights import drop
+
+OPSET = 21
+"""The first one with 4-bit integers."""
+BLOCKS = (16, 32, 64, 128, 256)
+"""Columns that share a scale, as MatMulNBits takes them."""
+TOLERANCE = 1e-3
+
+Levels = NDArray[np.int8]
+Floats = NDArray[np.float32]
+
+
+def store_levels(
+    fp32_path: str | Path, path: str | Path, layers: Mapping[str, Levels], group_size: int | None = None
+) -> Path:
+    """Write a copy of an ONNX model whose named layers' weights are stored as integers, of 4 or 8 bits, and scales.
+
+    Args:
+        fp32_path: a model written by ``export``, whose weights are levels times scales already.
+        path: the file to write; may be the same.
+        layers: module name to its levels ``(rows, columns)``, -8 to 7, or beyond, which takes 8 bits.
+        group_size: columns that share a scale; None: a whole row does.
+
+    Raises:
+        ExportError: a layer is not there, its weights are not these levels times scales, its columns are no whole
+            number of groups, or the file cannot be written.
+    """
+    model = onnx.load(str(fp32_path))
+    if next(entry.version for entry in model.opset_import if not entry.domain) < OPSET:
+        model = version_converter.convert_version(model, OPSET)
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = {node.name: node for node in graph.node}
+    found = weight_nodes(model, list(layers))
+    written: dict[str, list[onnx.NodeProto]] = {}
+    stored: dict[str, str] = {}
+    for name, levels in layers.items():
+        for call in found.get(name, ()):
+            node = nodes[call]
+            if node.input[1] not in tensors:
+                break
+            written[call] = _stored(graph, node, tensors, levels, group_size, stored)
+        else:
+            if name in found:
+                continue
+        raise ExportError(f"the file has no layer {name!r} with constant weights: was it exported from this network?")
+    after = [own for node in graph.node for own in written.get(node.name, [node])]
+    del graph.node[:]
+    graph.node.extend(after)
+    drop(graph, list(stored))
+    if any(node.domain == "com.microsoft" for node in after):
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.ir_version = max(model.ir_version, 10)
+    write_model(model, Path(path))
+    return Path(path)
+
+
+def _stored(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    tensors: Mapping[str, onnx.TensorProto],
+    levels: Levels,
+    group_size: int | None,
+    stored: dict[str, str],
+) -> list[onnx.NodeProto]:
+    """The nodes in a layer's place; what they read is added to the graph once for each weight."""
+    weight = str(node.input[1])
+    array = numpy_helper.to_array(tensors[weight])
+    turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute_of(node, "transB", 0))
+    matrix = array.T if turned else array.reshape(len(array), -1)
+    if matrix.shape != levels.shape:
+        raise ExportError(f"{weight!r} is {matrix.shape} in the file, its levels are {levels.shape}")
+    scales = _scales(weight, matrix, levels, group_size)
+    block = _block(levels.shape[1]) if scales.shape[1] == 1 else levels.shape[1] // scales.shape[1]
+    small = levels.min(initial=0) >= -8 and levels.max(initial=0) <= 7
+    if small and is_linear(node) and block in BLOCKS:
+        if weight not in stored:
+            stored[weight] = "MatMulNBits"
+            packed, each = _packed(levels, scales, block)
+            graph.initializer.append(numpy_helper.from_array(packed, f"{weight}_packed"))
+            graph.initializer.append(numpy_helper.from_array(each, f"{weight}_scale"))
+        return _multiplied(node, weight, levels.shape, block)
+    changed = onnx.NodeProto()
+    changed.CopyFrom(node)
+    changed.input[1] = f"{weight}_floats"
+    if weight in stored:
+        return [changed]
+    stored[weight] = "Cast"
+    form = array.shape[::-1] if turned else array.shape
+    constants = (
+        _integers(f"{weight}_levels", levels.reshape(*scales.shape, -1), small),
+        numpy_helper.from_array(scales[:, :, None], f"{weight}_scale"),
+        numpy_helper.from_array(np.array(form, np.int64), f"{weight}_shape"),
+    )
+    graph.initializer.extend(constants)
+    return [*_floats(weight, turned), changed]
+
+
+def _floats(weight: str, turned: bool) -> list[onnx.NodeProto]:
+    """Nodes from integers to floats; a runtime does them once, as it loads the file (those of QDQ it would not)."""
+    levels, whole, scaled, formed = (f"{weight}_{name}" for name in ("levels", "whole", "scaled", "formed"))
+    last = formed if turned else f"{weight}_floats"
+    found = [
+        helper.make_node("Cast", [levels], [whole], name=whole, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [whole, f"{weight}_scale"], [scaled], name=scaled),
+        helper.make_node("Reshape", [scaled, f"{weight}_shape"], [last], name=formed),
+    ]
+    if turned:
+        found.append(helper.make_node("Transpose", [last], [f"{weight}_floats"], name=f"{weight}_turned", perm=[1, 0]))
+    return found
+
+
+def _integers(name: str, levels: Levels, small: bool) -> onnx.TensorProto:
+    """Levels as a tensor of 4 bits each, the first of two low, or of 8."""
+    if not small:
+        return numpy_helper.from_array(levels, name)
+    flat = np.append(levels.ravel(), np.zeros(levels.size % 2, np.int8)).astype(np.uint8) & 15
+    return helper.make_tensor(
+        name, TensorProto.INT4, levels.shape, (flat[0::2] | (flat[1::2] << 4)).tobytes(), raw=True
+    )
+
+
+def _scales(name: str, matrix: NDArray[Any], levels: Levels, group_size: int | None) -> Floats:
+    """The scales ``(rows, groups)`` that make the levels the file's weights, into which norms may have been folded."""
+    columns = levels.shape[1]
+    size = min(group_size or columns, columns)
+    if columns % size:
+        raise ExportError(f"{columns} columns of {name!r} are no whole number of groups of {size}: export it in floats")
+    starts = range(0, columns, size)
+    q, w = levels.astype(np.float64), matrix.astype(np.float64)
+    above = np.add.reduceat(q * w, starts, axis=1)
+    below = np.add.reduceat(q * q, starts, axis=1)
+    scales = np.where(below > 0, above / np.maximum(below, 1.0), 1.0)
+    error = np.abs(np.repeat(scales, size, axis=1) * q - w).max(initial=0.0)
+    if error > TOLERANCE * max(np.abs(w).max(initial=0.0), 1e-12):
+        raise ExportError(f"the weights {name!r} in the file are not the levels given times scales")
+    return scales.astype(np.float32)
+
+
+def _block(columns: int) -> int:
+    """The size of block that takes the fewest bytes where one scale is repeated in all blocks of a row."""
+    return min(BLOCKS, key=lambda block: -(-columns // block) * (block // 2 + 4))
+
+
+def _packed(levels: Levels, scales: Floats, block: int) -> tuple[NDArray[np.uint8], Floats]:
+    """MatMulNBits' form: two levels a byte, the first one low, ``(rows, blocks, block / 2)``, and a scale a block."""
+    rows, columns = levels.shape
+    blocks = -(-columns // block)
+    padded = np.full((rows, blocks * block), 8, np.uint8)
+    padded[:, :columns] = (levels + 8).astype(np.uint8)
+    pairs = padded.reshape(rows, blocks, block // 2, 2)
+    each = np.broadcast_to(scales, (rows, blocks)) if scales.shape[1] == 1 else scales
+    return pairs[..., 0] | (pairs[..., 1] << 4), np.ascontiguousarray(each).ravel()
+
+
+def _multiplied(node: onnx.NodeProto, weight: str, shape: tuple[int, ...], block: int) -> list[onnx.NodeProto]:
+    bias = list(node.input[2:])
+    (output,) = node.output
+    product = f"{output}_product" if bias else output
+    inputs = [node.input[0], f"{weight}_packed", f"{weight}_scale"]
+    outputs, columns = shape
+    made = helper.make_node(
+        "MatMulNBits",
+        inputs,
+        [product],
+        name=node.name,
+        domain="com.microsoft",
+        K=columns,
+        N=outputs,
+        bits=4,
+        block_size=block,
+    )
+    return [made, *(helper.make_node("Add", [product, b], [output], name=f"{node.name}_bias") for b in bias)]

@@ -1,0 +1,76 @@
+"""Files with few-bit weights compute what the network with the rounded weights computes, in fewer bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from coldpress.errors import ExportError
+from coldpress.runtime.onnx import export
+from coldpress.runtime.sessions import run, session
+from coldpress.runtime.weight_only import store_levels
+from tiny import as_if_trained
+
+
+class Mixed(nn.Module):
+    """A convolution with its norm, and linear layers on two and on three dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24)
+        self.inner, self.head = nn.Linear(24, 64), nn.Linear(64, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.conv(x))).flatten(2).transpose(1, 2)
+        return self.head(torch.relu(self.inner(x)).mean(1))
+
+
+def rounded(low: int, high: int, group: int | None = None) -> tuple[nn.Module, dict[str, np.ndarray]]:
+    torch.manual_seed(0)
+    model = as_if_trained(Mixed()).eval()
+    levels = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            weight = module.weight.detach()
+            integers = torch.randint(low, high + 1, weight.flatten(1).shape)
+            groups = 1 if group is None else -(-integers.shape[1] // group)
+            scales = (0.05 + torch.rand(len(weight), groups) / 10).repeat_interleave(group or integers.shape[1], 1)
+            module.weight = nn.Parameter((integers * scales[:, : integers.shape[1]]).reshape(weight.shape))
+            levels[name] = integers.numpy().astype(np.int8)
+    return model, levels
+
+
+@pytest.mark.parametrize(("low", "high", "group"), [(-8, 7, None), (-2, 1, None), (-128, 127, None), (-8, 7, 8)])
+def test_the_file_computes_the_same_in_fewer_bytes(tmp_path: Path, low: int, high: int, group: int | None) -> None:
+    model, levels = rounded(low, high, group)
+    x = torch.rand(4, 3, 6, 6)
+    floats = export(model, (x,), tmp_path / "fp32.onnx")
+    small = store_levels(floats, tmp_path / "small.onnx", levels, group)
+    np.testing.assert_allclose(run(session(small), [x.numpy()])[0], model(x).detach().numpy(), rtol=1e-3, atol=1e-4)
+    held = {tensor.name: tensor for tensor in onnx.load(str(small)).graph.initializer}
+    stored = sum(len(tensor.raw_data) for tensor in held.values())
+    before = sum(4 * value.size for value in levels.values())
+    assert stored < before * (0.4 if high > 7 else 0.25)
+
+
+def test_linear_layers_of_four_bits_are_multiplied_as_they_are(tmp_path: Path) -> None:
+    model, levels = rounded(-8, 7)
+    floats = export(model, (torch.rand(1, 3, 6, 6),), tmp_path / "fp32.onnx")
+    kinds = [node.op_type for node in onnx.load(str(store_levels(floats, tmp_path / "s.onnx", levels))).graph.node]
+    assert kinds.count("MatMulNBits") == 2
+    assert kinds.count("Cast") == 1
+
+
+def test_other_weights_than_these_levels_are_refused(tmp_path: Path) -> None:
+    model, levels = rounded(-8, 7)
+    floats = export(model, (torch.rand(1, 3, 6, 6),), tmp_path / "fp32.onnx")
+    with pytest.raises(ExportError, match="not the levels"):
+        store_levels(floats, tmp_path / "s.onnx", {"inner": np.roll(levels["inner"], 1)})
+    with pytest.raises(ExportError, match="no layer 'outer'"):
+        store_levels(floats, tmp_path / "s.onnx", {"outer": levels["inner"]})
+    assert not (tmp_path / "s.onnx").exists()
