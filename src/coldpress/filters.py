@@ -84,7 +84,8 @@ class FilterSpace:
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """Bits that each q of a layer takes away."""
-        left, found = self.most_bits - self.least_bits, []
+        left = self.most_bits - self.least_bits
+        found: list[int] = []
         while left > 0:
             found.append(min(1 << len(found), left))
             left -= found[-1]
@@ -97,7 +98,7 @@ class FilterSpace:
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
-        """Names of all variables, x = vec(P, Q): ``layer:filter3`` and ``layer:bit0``; groups go by their first layer."""
+        """Names of all variables, x = vec(P, Q): ``layer:filter3``, groups by their first layer, and ``layer:bit0``."""
         filters = [f"{self.groups[g].name}:filter{a}" for g, a in self.filters]
         bits = [f"{layer.name}:bit{k}" for layer in self.layers for k in range(len(self.steps))]
         return (*filters, *bits)

@@ -35,6 +35,4 @@ def reduction_rate(space: FilterSpace) -> dimod.BinaryQuadraticModel:
         heads.append(np.repeat(mine, len(steps)))
         tails.append(np.tile(bits, len(mine)))
         weights.append(-np.outer(saved, steps).ravel())
-    return from_arrays(
-        space.variables, linear, np.concatenate(heads), np.concatenate(tails), np.concatenate(weights)
-    )
+    return from_arrays(space.variables, linear, np.concatenate(heads), np.concatenate(tails), np.concatenate(weights))

@@ -62,9 +62,7 @@ def curvature(
     return from_features(space, found[:p], found[p:].reshape(*shape, -1), harms[:p], harms[p:].reshape(shape))
 
 
-def _alone(
-    model: nn.Module, space: FilterSpace, numbers: range
-) -> Iterator[dict[str, Callable[[Tensor], Tensor]]]:
+def _alone(model: nn.Module, space: FilterSpace, numbers: range) -> Iterator[dict[str, Callable[[Tensor], Tensor]]]:
     """What changes under each decision alone: filters first, then each layer's numbers of bits."""
     for g, a in space.filters:
         group = space.groups[g]

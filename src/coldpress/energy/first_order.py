@@ -83,7 +83,7 @@ def rounding_changes(
 
         def leave(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
             value = args[0].detach().clone()  # what follows may write into it
-            output.register_hook(lambda gradient: add(value, gradient))
+            output.register_hook(lambda gradient: add(value, gradient))  # type: ignore[no-untyped-call]
 
         module.register_forward_hook(leave)
 

@@ -1,8 +1,8 @@
 """The published energy of filters that go and bits that are lost, from the weights alone.
 
-H = L_p(P) + beta L_q(Q) - gamma R(P, Q), with L_p = sum_n (sum_i ||w_ni||_1 / N_ni p_ni)^2 for layers n and filters i of
-N_ni weights, and R the reduction rate (`coldpress.cost.reduction`). Source: arXiv:2505.16332. Its L_q is not public;
-ours measures what rounding takes from a layer as L_p measures what pruning takes:
+H = L_p(P) + beta L_q(Q) - gamma R(P, Q), with L_p = sum_n (sum_i ||w_ni||_1 / N_ni p_ni)^2 for layers n and filters i
+of N_ni weights, and R the reduction rate (`coldpress.cost.reduction`). Source: arXiv:2505.16332. Its L_q is not known
+to us; ours measures what rounding takes from a layer as L_p measures what pruning takes:
 
 L_q = sum_n (sum_i ||w_ni - Q_b(w_ni)||_1 / N_ni)^2 at b = b_n bits, less the same at the most bits.
 
@@ -57,24 +57,16 @@ def weight_norm(
         heads.append(space.bit(n) + i)
         tails.append(space.bit(n) + j)
         weights.append(harm[i, j])
-    loss = from_arrays(
-        space.variables, linear, np.concatenate(heads), np.concatenate(tails), np.concatenate(weights)
-    )
-    return traded(loss, reduction_rate(space), gamma) if gamma else loss
-
-
-def traded(
-    loss: dimod.BinaryQuadraticModel, reduction: dimod.BinaryQuadraticModel, gamma: float
-) -> dimod.BinaryQuadraticModel:
-    """``loss - gamma * reduction``, over the same variables."""
-    model = reduction.copy()
-    model.scale(-gamma)
-    model.update(loss)
-    return model
+    loss = from_arrays(space.variables, linear, np.concatenate(heads), np.concatenate(tails), np.concatenate(weights))
+    if gamma:
+        reduction = reduction_rate(space)
+        reduction.scale(gamma)
+        loss -= reduction
+    return loss
 
 
 def filter_norms(model: nn.Module, space: FilterSpace, layer: int) -> tuple[NDArray[np.int64], Floats]:
-    """A layer's variables p, ``(m,)`` in ascending order, and the mean absolute weight of each one's filters, summed."""
+    """A layer's variables p, ``(m,)`` ascending, and the mean absolute weight of each one's filters, summed."""
     given = space.layers[layer]
     weight = model.get_submodule(given.name).get_parameter("weight").detach().flatten(1).double()
     norms = weight.abs().mean(dim=1).numpy()

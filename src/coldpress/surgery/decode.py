@@ -62,7 +62,7 @@ def decode(
         Unit(name, "width", group.name, (Option(KEEP), Option("kept", channels=len(kept[group.name]))))
         for name, group in groups.items()
     )
-    narrowed = Plan({name: "kept" for name in groups}, {name: kept[group.name] for name, group in groups.items()})
+    narrowed = Plan(dict.fromkeys(groups, "kept"), {name: kept[group.name] for name, group in groups.items()})
     moments = None
     if calibration is not None:
         moments = collect_moments(model, [layer.name for layer in space.layers], calibration)
