@@ -72,6 +72,8 @@ def checked(found: Any, model: dimod.BinaryQuadraticModel) -> dimod.SampleSet:
     """
     if not isinstance(found, dimod.SampleSet):
         raise SamplerError(f"the sampler returned a {type(found).__name__}; it must return a dimod.SampleSet")
+    if found.vartype is not model.vartype:
+        found = found.change_vartype(model.vartype, inplace=False)
     if len(found) == 0:
         raise SamplerError("the sampler returned no sample; give it more reads or more time")
     if set(found.variables) != set(model.variables):

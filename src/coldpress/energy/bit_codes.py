@@ -93,5 +93,7 @@ def fitted_changes(space: FilterSpace, changes: Floats) -> Floats:
     codes = space.codes[1:].astype(np.float64)
     wanted = changes[lost_bits(space)[1:]]
     sizes = np.linalg.norm(wanted, axis=1)
-    scale = np.maximum(sizes, LEAST * max(sizes.max(), 1e-300))[:, None]
+    if not sizes.max(initial=0.0) > 0.0:
+        return np.zeros((len(space.steps), changes.shape[1]))
+    scale = np.maximum(sizes, LEAST * sizes.max())[:, None]
     return np.asarray(np.linalg.lstsq(codes / scale, wanted / scale, rcond=None)[0], dtype=np.float64)

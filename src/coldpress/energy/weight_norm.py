@@ -39,7 +39,8 @@ def weight_norm(
         gamma: weight of the reduction rate.
 
     Raises:
-        SamplerError: the model would have too many couplings, or a weight is not finite.
+        SamplerError: the model would have too many couplings.
+        SurgeryError: a weight is NaN or infinite.
     """
     check_size("the weight norms of this network", sum(len(np.unique(n.owner)) ** 2 // 2 for n in space.layers))
     linear = np.zeros(len(space.variables))

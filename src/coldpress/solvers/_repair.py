@@ -42,6 +42,7 @@ class Limited:
 
     Attributes:
         variables: in the order of the reduction.
+        enough: the target, less rounding.
         scale: the loss of a sample made greedily by the target: a gamma to begin with.
         penalty: price of missing the target by one: a tenth missed costs that sample's loss.
 
@@ -64,6 +65,7 @@ class Limited:
         if set(loss.variables) != set(self.variables):
             raise SamplerError("loss and reduction must be models of the same variables")
         self.target = float(target)
+        self.enough = self.target - TINY * max(abs(self.target), 1.0)
         self._loss, self._reduction = _arrays(loss, self.variables), _arrays(reduction, self.variables)
         linear, couplings, _ = self._reduction
         falls = linear + np.asarray(couplings.minimum(0.0).sum(axis=1)).ravel()
@@ -76,7 +78,7 @@ class Limited:
         self._sets = len(keep_one)
         self._most = self._strongest()
         reach = self._state(self._reduction, self._most).value
-        if reach < self.target - TINY:
+        if reach < self.enough:
             raise BudgetError(
                 f"a reduction of {self.target:.6g} cannot be reached: with all filters gone but one of each group, and "
                 f"the fewest bits, it is {reach:.6g}; ask for less, or allow fewer bits (least_bits)"
@@ -93,7 +95,7 @@ class Limited:
     def feasible(self, sample: Mapping[str, Any]) -> bool:
         """Whether a sample reaches the target and leaves something of each set."""
         x = self._vector(sample)
-        return self.values(sample)[1] >= self.target - TINY and bool((self._zeros(x) > 0).all())
+        return self.values(sample)[1] >= self.enough and bool((self._zeros(x) > 0).all())
 
     def repaired(self, sample: Mapping[str, Any]) -> Sample:
         """See `coldpress.solvers.reduction.repair`."""
@@ -103,7 +105,7 @@ class Limited:
             x[own[self._state(self._loss, x).field[own].argmax()]] = 0
         loss, reduction = self._state(self._loss, x), self._state(self._reduction, x)
         zeros = self._zeros(x)
-        while reduction.value < self.target - TINY:
+        while reduction.value < self.enough:
             free = (x == 0) & ((self._set < 0) | (zeros[self._set] > 1)) & (reduction.field > TINY)
             if not free.any():  # another member of a set must be the one that stays
                 x = self._most.copy()
@@ -113,7 +115,7 @@ class Limited:
             price = np.where(free, loss.field / np.where(free, reduction.field, 1.0), np.inf)
             self._flip(x, zeros, int(price.argmin()), loss, reduction)
         while True:
-            spare = reduction.value - reduction.field >= self.target - TINY
+            spare = reduction.value - reduction.field >= self.enough
             gain = np.where((x == 1) & spare, loss.field, 0.0)
             best = int(gain.argmax()) if len(gain) else 0
             if not len(gain) or gain[best] <= TINY * max(abs(loss.value), TINY):

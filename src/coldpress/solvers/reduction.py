@@ -167,7 +167,10 @@ def slack_model(
     if not (penalty > 0 and np.isfinite(penalty)) or slack_bits < 1:
         raise SamplerError(f"penalty is {penalty!r} and slack_bits {slack_bits!r}; both must be above 0")
     terms = {v: float(bias) for v, bias in reduction.linear.items() if bias}
-    products = {pair: float(bias) for pair, bias in reduction.quadratic.items() if bias}
+    place = {v: i for i, v in enumerate(reduction.variables)}
+    products = {
+        tuple(sorted(pair, key=place.__getitem__)): float(bias) for pair, bias in reduction.quadratic.items() if bias
+    }
     count = len(terms) + len(products) + slack_bits
     check_size("a penalty on this reduction rate", count * (count - 1) // 2 + loss.num_interactions)
     model = loss.copy()
