@@ -39,12 +39,16 @@ from coldpress.surgery.decode import Decoded, decode
 from record import Record, arguments, spread, task_of, training_flags, training_recipe
 
 Energies = dict[str, dimod.BinaryQuadraticModel]
+ENERGIES = ("weight norm", "Taylor", "Fisher", "curvature")
+UNIFORM = "uniform bits"
 STRENGTH = 0.25
 """Share of filters and bits that go in samples of one strength."""
 
 
-def energies_of(task: cp.Task, space: FilterSpace, inputs: list[Tensor], labels: Tensor) -> tuple[Energies, Any]:
-    """The four energies, and the seconds that each took."""
+def energies_of(
+    names: list[str], task: cp.Task, space: FilterSpace, inputs: list[Tensor], labels: Tensor
+) -> tuple[Energies, Any]:
+    """The energies that were asked for, and the seconds that each took."""
     seconds: dict[str, float] = {}
 
     def timed(name: str, make: Callable[[], Any]) -> Any:
@@ -53,14 +57,16 @@ def energies_of(task: cp.Task, space: FilterSpace, inputs: list[Tensor], labels:
         seconds[name] = time.perf_counter() - start
         return made
 
-    changes = timed("gradients", lambda: first_order_changes(task.model, space, inputs, labels))
-    found = {
-        "weight norm": timed("weight norm", lambda: weight_norm(task.model, space)),
-        "Taylor": timed("Taylor", lambda: taylor(space, changes)),
-        "Fisher": timed("Fisher", lambda: fisher(space, changes)),
-        "curvature": timed("curvature", lambda: curvature(task.model, space, inputs)),
+    changes: Any = None
+    if {"Taylor", "Fisher"} & set(names):
+        changes = timed("gradients", lambda: first_order_changes(task.model, space, inputs, labels))
+    makers: dict[str, Callable[[], Any]] = {
+        "weight norm": lambda: weight_norm(task.model, space),
+        "Taylor": lambda: taylor(space, changes),
+        "Fisher": lambda: fisher(space, changes),
+        "curvature": lambda: curvature(task.model, space, inputs),
     }
-    return found, seconds
+    return {name: timed(name, makers[name]) for name in names}, seconds
 
 
 def correlations(
@@ -80,7 +86,8 @@ def judged(task: cp.Task, decoded: Decoded, factory: Callable[[], nn.Module]) ->
         path = Path(folder) / "packed.safetensors"
         size = cp.pack_weights(decoded.model, decoded.bits, path, decoded.plan.structure)
         loaded = cp.load(path, factory)
-    same = all(torch.equal(a, b) for a, b in zip(decoded.model.state_dict().values(), loaded.state_dict().values()))
+    packed = decoded.model.state_dict()
+    same = all(torch.equal(tensor, packed[name]) for name, tensor in loaded.state_dict().items())
     found = task.evaluate(loaded)
     return {
         "accuracy": found.accuracy,
@@ -96,7 +103,7 @@ def solved(
 ) -> Iterator[dict[str, Any]]:
     """Rows of one energy at one reduction rate."""
     reduction = reduction_rate(space)
-    if name == "uniform bits":
+    if name == UNIFORM:
         bits = round(space.most_bits * (1.0 - rate))
         sample = space.encode([0] * len(space.filters), [space.most_bits - bits] * len(space.layers))
         how: dict[str, Any] = {}
@@ -138,18 +145,18 @@ def measure(args: argparse.Namespace, record: Record, seed: int) -> None:
     inputs, labels = task.calibration(2 * args.images)
     first = [tensor[: args.images] for tensor in inputs]
     second = [tensor[args.images :] for tensor in inputs]
-    energies, seconds = energies_of(task, space, first, labels[: args.images])
+    energies, seconds = energies_of(args.energies, task, space, first, labels[: args.images])
     if not record.has(seed=seed, energy="original"):
         found = task.evaluate(task.model)
         file = sum(4 * tensor.numel() for tensor in task.model.state_dict().values())
         row = {"energy": "original", "rate": None, "what": "as it is", "accuracy": found.accuracy, "bytes": file}
         sizes = {"variables": len(space.variables), "filters": len(space.filters), "layers": len(space.layers)}
         record.add(seed=seed, **row, interval=found.accuracy_interval, energy_seconds=seconds, **sizes)
-    if not record.has(seed=seed, what="rank correlation, equal"):
+    if args.samples and not record.has(seed=seed, what="rank correlation, equal"):
         for row in correlations(args, seed, task, space, energies, second):
             record.add(seed=seed, **row)
     for rate in args.rate:
-        for name in ("uniform bits", *energies):
+        for name in (UNIFORM, *energies):
             if not record.has(seed=seed, energy=name, rate=rate):
                 for row in solved(args, seed, task, space, name, energies.get(name), rate):
                     record.add(seed=seed, energy=name, rate=rate, **row)
@@ -158,8 +165,9 @@ def measure(args: argparse.Namespace, record: Record, seed: int) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rate", type=float, nargs="+", default=[0.5])
+    parser.add_argument("--energies", nargs="+", choices=ENERGIES, default=list(ENERGIES))
     parser.add_argument("--images", type=int, default=128, help="that energies are measured on, and as many to judge")
-    parser.add_argument("--samples", type=int, default=40, help="random samples for each rank correlation")
+    parser.add_argument("--samples", type=int, default=40, help="random samples for each rank correlation; 0: none")
     parser.add_argument("--refit-images", type=int, default=512)
     parser.add_argument("--train", nargs="+", help="energies whose networks are trained; all by default")
     training_flags(parser, 0)

@@ -73,12 +73,12 @@ def packed(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("where", [-1, -40, -100])
-def test_one_wrong_bit_is_noticed(packed: Path, where: int) -> None:
+@pytest.mark.parametrize(("where", "words"), [(-1, "checksum"), (-40, "checksum"), (12, "damaged"), (200, "damaged")])
+def test_one_wrong_bit_is_noticed(packed: Path, where: int, words: str) -> None:
     data = bytearray(packed.read_bytes())
     data[where] ^= 1
     packed.write_bytes(data)
-    with pytest.raises(ArtifactError, match="checksum"):
+    with pytest.raises(ArtifactError, match=words):
         cp.load(packed, Chain)
 
 

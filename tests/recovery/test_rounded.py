@@ -37,4 +37,4 @@ def test_the_network_is_whole_again_where_training_breaks_off() -> None:
     net = chain()
     with pytest.raises(KeyboardInterrupt), rounded(net, BITS):
         raise KeyboardInterrupt
-    assert list(net.state_dict()) == list(chain().state_dict())
+    assert set(net.state_dict()) == set(chain().state_dict())
