@@ -97,6 +97,12 @@ class FilterSpace:
         return np.array(list(itertools.product((0, 1), repeat=len(self.steps))), dtype=np.int8)
 
     @cached_property
+    def plain(self) -> NDArray[np.bool_]:
+        """Which of the codes `encode` gives, ``(2^steps,)``; the others stand for as many bits as one of these."""
+        given = {tuple(self._code(removed)) for removed in range(self.most_bits - self.least_bits + 1)}
+        return np.array([tuple(map(int, code)) in given for code in self.codes])
+
+    @cached_property
     def variables(self) -> tuple[str, ...]:
         """Names of all variables, x = vec(P, Q): ``layer:filter3``, groups by their first layer, and ``layer:bit0``."""
         filters = [f"{self.groups[g].name}:filter{a}" for g, a in self.filters]
@@ -147,14 +153,15 @@ class FilterSpace:
             gone: ``(filters,)`` of 0 and 1.
             removed: ``(layers,)`` bits that each layer loses.
         """
-        bits: list[int] = []
-        for left in map(int, removed):
-            code = []
-            for step in reversed(self.steps):
-                code.append(int(left >= step))
-                left -= step * code[-1]
-            bits += reversed(code)
-        return self.sample([*gone, *bits])
+        return self.sample([*gone, *(bit for lost in removed for bit in self._code(int(lost)))])
+
+    def _code(self, removed: int) -> list[int]:
+        """The code of bits lost that takes the last steps first."""
+        code = []
+        for step in reversed(self.steps):
+            code.append(int(removed >= step))
+            removed -= step * code[-1]
+        return code[::-1]
 
     def removed(self, sample: Mapping[str, Any]) -> Ints:
         """Bits that each layer loses, ``(layers,)``."""

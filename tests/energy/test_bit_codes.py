@@ -15,28 +15,23 @@ def values(space: FilterSpace, matrix: np.ndarray) -> np.ndarray:
     return np.array([code @ matrix @ code for code in space.codes.astype(float)])
 
 
-@settings(max_examples=8, deadline=None)
-@given(st.lists(st.floats(1e-3, 1.0), min_size=3, max_size=3))
-def test_two_steps_meet_every_harm(growth: list[float]) -> None:
-    space = FilterSpace((), (), 5, 2)
-    harms = np.concatenate([[0.25], 0.25 + np.cumsum(growth)])
-    np.testing.assert_allclose(
-        values(space, fitted_harm(space, harms)), (harms - harms[0])[lost_bits(space)], rtol=0.02
-    )
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from([(8, 2), (8, 3), (6, 2), (5, 2), (3, 2)]), st.floats(2.0, 9.0), st.floats(0.0, 5.0))
+def test_every_number_of_bits_costs_its_harm(bits: tuple[int, int], growth: float, first: float) -> None:
+    space = FilterSpace((), (), *bits)
+    harms = first + growth ** np.arange(bits[0] - bits[1] + 1)
+    found, wanted = values(space, fitted_harm(space, harms)), (harms - harms[0])[lost_bits(space)]
+    np.testing.assert_allclose(found[space.plain], wanted[space.plain], rtol=0.02)
+    assert (found >= 0.98 * wanted).all()  # no other code is a cheaper way to the same bits
 
 
-def test_three_steps_miss_fourfold_growth_by_the_least_ratio() -> None:
+def test_harms_that_no_polynomial_tells_are_missed_by_one_ratio_either_way() -> None:
     space = FilterSpace((), (), 8, 2)
-    harms = 4.0 ** np.arange(7)
-    lost = lost_bits(space)[1:]
-    ratios = values(space, fitted_harm(space, harms))[1:] / (harms - 1.0)[lost]
-    worst = float(np.abs(np.log(ratios)).max())
-    # the code of all steps is the sum of the pairs' less the steps': no better than this
-    top, near = harms[6] - 1, harms[5] + harms[4] + harms[3] - 3
-    rest = harms[3] + harms[2] + harms[1] - 3
-    assert np.exp(2 * worst) == pytest.approx((top + np.exp(0) * rest) / near, rel=0.06)
-    by_bits = [values(space, fitted_harm(space, harms))[1:][lost == n].mean() for n in range(1, 7)]
-    assert np.all(np.diff(by_bits) > 0)
+    harms = np.array([0.0, 0.01, 0.02, 0.1, 0.9, 0.95, 1.0])  # the code of steps 1 and 2 would have to be below 0
+    found = values(space, fitted_harm(space, harms))[1:] / harms[lost_bits(space)[1:]]
+    ratio = 1.0 / found.min()
+    assert 1.5 < ratio < 10
+    assert found[space.plain[1:]].max() <= ratio * 1.02
 
 
 def test_harms_that_are_all_alike_cost_nothing() -> None:

@@ -39,6 +39,10 @@ def test_three_bits_a_layer_cost_what_their_fit_says() -> None:
     model = weight_norm(net, space, 2.0)
     for n, layer in enumerate(space.layers):
         harm = 2.0 * fitted_harm(space, rounding_loss(net, space, layer.name))
+        lost = rounding_loss(net, space, layer.name)
+        assert model.energy(space.encode([0] * 5, [6 * (m == n) for m in range(3)])) == pytest.approx(
+            2.0 * (lost[6] - lost[0]), rel=0.02
+        )
         for code in space.codes:
             x = np.zeros(len(space.variables))
             x[space.bit(n) : space.bit(n) + 3] = code

@@ -1,8 +1,8 @@
 """What a layer suffers at each number of bits, as a polynomial of its binary-coded bits.
 
-A model of 0/1 variables is quadratic and a layer's harm is not: it grows fourfold with each bit that goes. So the
-harm of every code is fitted, in relative terms (else the fewest bits alone would count), without variables besides
-the published ones.
+A model of 0/1 variables is quadratic and a layer's harm is not: it grows fourfold or more with each bit that goes. But
+the steps 1, 2, 3 have two codes for three bits, and one of them may cost what it likes as long as that is not too
+little: so all numbers of bits are met, without variables besides the published ones.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def lost_bits(space: FilterSpace) -> NDArray[np.int64]:
 
 
 def fitted_harm(space: FilterSpace, harms: Floats) -> Floats:
-    """The quadratic polynomial of a layer's q nearest to its harms, as an upper triangular matrix ``(steps, steps)``.
+    """The quadratic polynomial of a layer's q that tells its harms, as an upper triangular matrix ``(steps, steps)``.
 
-    It is 0 where no bit goes, and the greatest ratio between a code's harm and the polynomial's is as small as can be.
-    To lose six bits is one code in three steps, and the one whose harm no quadratic polynomial can follow.
+    It is 0 where no bit goes. Plain codes (`FilterSpace.plain`) are met by the least ratio that is possible, mostly 1;
+    others cost no less, or by that ratio at most.
 
     Args:
         space: names the codes.
@@ -46,31 +46,30 @@ def fitted_harm(space: FilterSpace, harms: Floats) -> Floats:
     matrix = np.zeros((count, count))
     if wanted.max() <= 0.0:
         return matrix
-    found = _least_ratio(columns, np.maximum(wanted, LEAST * wanted.max()))
+    found = _least_ratio(columns, np.maximum(wanted, LEAST * wanted.max()), space.plain[1:])
     for (i, j), value in zip(pairs, found):
         matrix[i, j] = value
     return matrix
 
 
-def _least_ratio(columns: Floats, wanted: Floats) -> Floats:
-    """Coefficients for which the greatest ratio of ``columns @ coefficients`` and ``wanted`` (either way) is least.
+def _least_ratio(columns: Floats, wanted: Floats, plain: NDArray[np.bool_]) -> Floats:
+    """Coefficients for which the ratio of ``columns @ coefficients`` and ``wanted`` is within the narrowest limits.
 
-    For a given ratio this is a linear programme, so the ratio is bisected; of all coefficients within it, those are
-    taken whose relative errors have the least sum.
+    Only plain codes have an upper limit. For given limits this is a linear programme, so they are bisected; of all
+    coefficients within them, those are taken whose relative errors at plain codes have the least sum.
     """
     rows = columns / wanted[:, None]
     scale = np.abs(rows).max(axis=0)
-    rows, codes = rows / scale, len(rows)
-    away = np.block([[rows, -np.eye(codes)], [-rows, -np.eye(codes)]])  # |relative error| <= one slack a code
-    beyond = np.concatenate([np.ones(codes), -np.ones(codes)])
-    inside = np.block([[rows, np.zeros((codes, codes))], [-rows, np.zeros((codes, codes))]])
-    price = np.concatenate([np.zeros(rows.shape[1]), np.ones(codes)])
+    rows = rows / scale
+    codes, met, slacks = len(rows), rows[plain], int(plain.sum())
+    sides = np.block([[met, -np.eye(slacks)], [-met, -np.eye(slacks)]])  # |relative error| <= one slack a code
+    limited = np.block([[met, np.zeros((slacks, slacks))], [-rows, np.zeros((codes, slacks))]])
+    price = np.concatenate([np.zeros(rows.shape[1]), np.ones(slacks)])
 
     def within(ratio: float) -> Floats | None:
-        limits = np.concatenate([np.full(codes, ratio), np.full(codes, -1.0 / ratio)])
-        result: Any = linprog(
-            price, np.concatenate([away, inside]), np.concatenate([beyond, limits]), bounds=(None, None)
-        )
+        limits = [np.ones(slacks), np.full(slacks, -1.0), np.full(slacks, ratio), np.full(codes, -1.0 / ratio)]
+        matrix = np.concatenate([sides, limited])
+        result: Any = linprog(price, matrix, np.concatenate(limits), bounds=(None, None))
         return np.asarray(result.x[: rows.shape[1]]) if result.status == 0 else None
 
     low, high = 1.0, 1.0 + RATIO
@@ -84,14 +83,14 @@ def _least_ratio(columns: Floats, wanted: Floats) -> Floats:
 
 
 def fitted_changes(space: FilterSpace, changes: Floats) -> Floats:
-    """The linear map from a layer's q nearest to its changes: ``(steps, features)``.
+    """The linear map from a layer's q nearest, at plain codes, to its changes: ``(steps, features)``.
 
     Args:
         space: names the codes.
         changes: ``(most_bits - least_bits + 1, features)`` by bits lost; the first is taken as 0.
     """
-    codes = space.codes[1:].astype(np.float64)
-    wanted = changes[lost_bits(space)[1:]]
+    plain = space.plain & space.codes.any(axis=1)
+    codes, wanted = space.codes[plain].astype(np.float64), changes[lost_bits(space)[plain]]
     sizes = np.linalg.norm(wanted, axis=1)
     if not sizes.max(initial=0.0) > 0.0:
         return np.zeros((len(space.steps), changes.shape[1]))
