@@ -23,7 +23,7 @@ def test_what_is_trained_on_the_grid_ends_on_it() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
         last = F.cross_entropy(student(inputs), labels)
     assert losses[-1] < losses[0]
     assert F.cross_entropy(net(inputs), labels) == last
