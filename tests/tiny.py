@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
+from coldpress.filters import FilterSpace
 from coldpress.plan import Space, UnitKind
 from coldpress.space import find_space
+from coldpress.space.filters import find_filters
 from coldpress.zoo.cifar import CifarResNet
 
 
@@ -210,3 +212,27 @@ def space_of(model: nn.Module, inputs: tuple[Tensor, ...], *kinds: UnitKind, ign
     """The model's space."""
     task = SimpleNamespace(model=model, example_inputs=inputs, ignored_layers=ignored)
     return find_space(task, kinds or ("width", "rank", "bits", "depth"))
+
+
+def filters_of(model: nn.Module, inputs: tuple[Tensor, ...], most_bits: int = 8, least_bits: int = 2) -> FilterSpace:
+    """The model's filters and layers as 0/1 variables."""
+    task = SimpleNamespace(model=model, example_inputs=inputs, ignored_layers=())
+    return find_filters(task, most_bits, least_bits)
+
+
+class Chain(nn.Module):
+    """Three filters and two between an image and two classes: few enough variables to try all of their values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 2, 1)
+        self.head = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+
+
+def chain(seed: int = 0) -> nn.Module:
+    """A `Chain`."""
+    torch.manual_seed(seed)
+    return Chain().eval()

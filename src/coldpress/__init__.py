@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from coldpress import errors, zoo
     from coldpress.artifact import load
     from coldpress.budget import Budget
+    from coldpress.packed import PackedSize, pack_weights
     from coldpress.pipeline import Preview, Result, compress, predict
     from coldpress.plan import Plan, Space
     from coldpress.problem import Cost, Energy, Factor, Problem
@@ -28,6 +29,7 @@ __all__ = [
     "Cost",
     "Energy",
     "Factor",
+    "PackedSize",
     "Plan",
     "Preview",
     "Problem",
@@ -40,6 +42,7 @@ __all__ = [
     "errors",
     "find_space",
     "load",
+    "pack_weights",
     "predict",
     "round_weights",
     "solve",
@@ -50,6 +53,7 @@ __all__ = [
 _HOMES = {
     "artifact": ("load",),
     "budget": ("Budget",),
+    "packed": ("PackedSize", "pack_weights"),
     "pipeline": ("Preview", "Result", "compress", "predict"),
     "plan": ("Plan", "Space"),
     "problem": ("Cost", "Energy", "Factor", "Problem"),

@@ -11,7 +11,7 @@ import re
 import shutil
 import types
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from coldpress.errors import ArtifactError
 from coldpress.files import write_tensors
+from coldpress.packed import read_packed
 from coldpress.plan import Plan
 from coldpress.runtime.onnx import free_batch
 from coldpress.surgery.structure import rebuild
@@ -90,9 +91,9 @@ def load(folder: str | Path, model_factory: Callable[[], nn.Module] | None = Non
     """The compressed float network of an artifact, in evaluation mode; its outputs equal ``model.fp32.onnx``.
 
     Args:
-        folder: the artifact.
+        folder: the artifact, or a file that `coldpress.pack_weights` wrote.
         model_factory: builds an instance of the original network (its weights do not matter); without it the
-            artifact must hold ``model.pt2``.
+            artifact must hold ``model.pt2``. A packed file needs it.
 
     Raises:
         ArtifactError: if a file is missing or damaged, or the factory builds another network.
@@ -101,22 +102,35 @@ def load(folder: str | Path, model_factory: Callable[[], nn.Module] | None = Non
         >>> model = load("run", lambda: torchvision.models.resnet18(num_classes=10))  # doctest: +SKIP
     """
     folder = Path(folder)
+    if folder.is_file():
+        if model_factory is None:
+            raise ArtifactError(f"{folder} holds weights alone: give load() a model_factory")
+        head, weights = read_packed(folder)
+        return _built(folder, model_factory, head["structure"], weights)
     if not folder.is_dir():
         raise ArtifactError(f"there is no artifact at {folder}: give the folder that coldpress compress wrote (--out)")
     if model_factory is None:
         return _load_program(folder)
-    plan = read_plan(folder)
+    return _built(folder, model_factory, read_plan(folder).structure, _weights(folder))
+
+
+def _built(
+    source: Path,
+    model_factory: Callable[[], nn.Module],
+    structure: Mapping[str, Mapping[str, Any]],
+    weights: dict[str, Tensor],
+) -> nn.Module:
+    """The network of a structure with the weights of ``source``."""
     model = model_factory()
     if not isinstance(model, nn.Module):
         raise ArtifactError(f"model_factory returned a {type(model).__name__}, not a torch.nn.Module")
-    weights = _weights(folder)
-    if _wrapped(model, (*weights, *plan.structure)):
+    if _wrapped(model, (*weights, *structure)):
         model = FirstOutput(model)
-    rebuild(model, plan.structure)
+    rebuild(model, structure)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ArtifactError(f"{folder} does not hold this model: {str(error).splitlines()[1].strip()}") from error
+        raise ArtifactError(f"{source} does not hold this model: {str(error).splitlines()[1].strip()}") from error
     return model.eval()
 
 
