@@ -67,7 +67,9 @@ class Selection:
         least = np.asarray(self.least if np.size(self.least) else np.zeros(len(sizes)), dtype=np.int64)
         most = np.asarray(self.most if np.size(self.most) else sizes, dtype=np.int64)
         if least.shape != sizes.shape or most.shape != sizes.shape:
-            raise PlanError(f"least {least.shape} and most {most.shape} must have an entry for each group, {sizes.shape}")
+            raise PlanError(
+                f"least {least.shape} and most {most.shape} must have an entry for each group, {sizes.shape}"
+            )
         least, most = np.maximum(least, 0), np.minimum(most, sizes)
         if (least > most).any():
             g = int(np.argmax(least > most))

@@ -96,9 +96,7 @@ def search_core(
     return best, found
 
 
-def _run(
-    problem: Selection, core: Ints, start: Bools, temperatures: Floats, stream: np.random.Generator
-) -> Bools:
+def _run(problem: Selection, core: Ints, start: Bools, temperatures: Floats, stream: np.random.Generator) -> Bools:
     """One run from ``start`` over the units of ``core``, ``(m,)``."""
     free = np.zeros(len(problem), np.bool_)
     free[core] = True

@@ -1,4 +1,4 @@
-"""From the relaxation's fractions to a feasible selection, and from a selection down to one that no exchange betters."""
+"""From the relaxation's fractions to a feasible selection, and from there down to one that no exchange betters."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -75,9 +76,7 @@ def select(problem: Selection, *, seed: int = 0, time_limit: float = 10.0, runs:
     start = round_down(part, relaxed)
     if start is None:
         raise BudgetError("no selection was found that frees enough for all budgets together; ask for less of one")
-    found, moments = search_core(
-        part, relaxed, start, seed=seed, runs=runs, deadline=began + _ANNEALING * time_limit
-    )
+    found, moments = search_core(part, relaxed, start, seed=seed, runs=runs, deadline=began + _ANNEALING * time_limit)
     found = descend(part, found, began + time_limit)
     chosen[free] = found
     energy = problem.energy_of(chosen)
@@ -91,8 +90,7 @@ def _check_reachable(problem: Selection) -> None:
     order = np.argsort(problem.groups, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(problem.groups))])
     for b, (gain, need) in enumerate(zip(problem.gains, problem.needs)):
-        parts = (order[start:end] for start, end in zip(starts, starts[1:]))
+        parts = (order[start:end] for start, end in pairwise(starts))
         most = sum(float(np.sort(gain[part])[::-1][:count].sum()) for part, count in zip(parts, problem.most))
         if most < need * (1 - 1e-9):
             raise BudgetError(f"budget {b} asks to free {need:.6g}, and at most {most:.6g} can be; ask for less")
-
