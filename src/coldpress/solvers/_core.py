@@ -19,6 +19,8 @@ SIZES = (2.0, 3.0, 4.0, 6.0, 8.0)
 """Cores that are tried, in fractions of the relaxation (as many as its rank and the constraints that bind)."""
 HOTTEST, COLDEST = 0.25, 0.06
 """Temperatures in units of what rounding adds to each direction of the factor; fitted on diagonal + low rank."""
+SMALL = 64
+"""Units of a core that has few ways from one good selection to the next: it starts four times as hot."""
 _MANY = 2**62
 _SWEEPS = 100
 _LEAST_SWEEPS = 10
@@ -84,7 +86,8 @@ def search_core(
             break
         began = time.perf_counter()
         core = np.sort(order[:size])
-        temperatures = unit * np.geomspace(HOTTEST, COLDEST, sweeps)
+        hottest = HOTTEST if size > SMALL else 4 * HOTTEST
+        temperatures = unit * np.geomspace(hottest, COLDEST, sweeps)
         chosen = _run(problem, core, start, temperatures, stream)
         clock.note(sweeps, size, time.perf_counter() - began)
         value = problem.energy_of(chosen)

@@ -116,7 +116,8 @@ def relax(problem: Selection, deadline: float = np.inf, tolerance: float = 1e-7)
         if time.perf_counter() > deadline:
             break
         try:
-            _advance(problem, rows, point, reduced - point.low + point.high, missing)
+            with np.errstate(all="ignore"):  # where nothing is feasible multipliers run away
+                _advance(problem, rows, point, reduced - point.low + point.high, missing)
         except (linalg.LinAlgError, FloatingPointError, ValueError):
             break  # as close as rounding lets it come
     return Relaxed(point.x, best, prices, converged)
