@@ -18,6 +18,7 @@ from coldpress.solvers.select import Selected, select
 
 ROUNDS = 8
 """Linearisations of the costs at most; the widths hardly move after three."""
+_RUNS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ def choose_atoms(
     for _ in range(ROUNDS):
         linear = _linearised(base, atoms, costs, limits, gone, excess)
         try:
-            answer = select(linear, seed=seed, time_limit=each)
+            answer = select(linear, seed=seed, time_limit=each, runs=_RUNS)
         except BudgetError:
             break
         after = linear.counts(answer.chosen)
@@ -107,7 +108,7 @@ def choose_atoms(
         raise BudgetError("no single channels were found whose removal meets the limits; raise the budget")
     if (steps > 1).any():
         counts = _stepped(atoms, base.counts(best.chosen), costs, limits, steps)
-        best = select(replace(base, least=counts, most=counts), seed=seed, time_limit=each)
+        best = select(replace(base, least=counts, most=counts), seed=seed, time_limit=each, runs=_RUNS)
     return best
 
 

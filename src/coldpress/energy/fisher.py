@@ -64,10 +64,13 @@ def mask_gradients(
             value = args[0]
             last = isinstance(module, nn.Linear)
             width = value.shape[-1] if last else value.shape[1]
-            whole = masks.new_ones(len(value), width)
+            whole = masks.new_ones(len(masks), width)
             for first, index in readers[name]:
                 own = masks[:, first : first + len(index)].repeat_interleave(index.shape[1], dim=1)
                 whole = whole.index_copy(1, index.ravel(), own)
+            if len(value) % len(masks):
+                raise TaskError(f"{name!r} reads {len(value)} rows of {len(masks)} samples: whose they are is unknown")
+            whole = whole.repeat_interleave(len(value) // len(masks), dim=0)  # windows, tokens: sample after sample
             shape = (len(value), *(1,) * (value.dim() - 2), width) if last else (len(value), width, 1, 1)
             return (value * whole.reshape(shape), *args[1:])
 
