@@ -5,7 +5,7 @@
 Half of n units go. A unit has a weight w ~ N(0, 1), an own curvature d ~ Exp(1) and a direction u ~ N(0, 1 / rank) in
 each of the rank's dimensions; the harm is 1/2 sum w^2 d x + 1/2 |sum w u x|^2, diagonal plus low rank. Beside the
 solver: the smallest weights (magnitude), the smallest harms alone (diagonal), best exchanges from there (swaps), and
-Frank-Wolfe with rounding and exchanges. ``--network`` adds the channels of a real network, whose Fisher energy and
+Frank-Wolfe with rounding and exchanges. ``--model`` adds the channels of a real network, whose Fisher energy and
 costs are the problem. Every size runs in a process of its own, so that its peak of memory is its own.
 """
 
@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+import coldpress as cp
+from coldpress.commands.subject import read_task
 from coldpress.selection import Bools, Floats, Selection
 from coldpress.solvers._rounding import descend
 from coldpress.solvers.select import select
@@ -80,14 +82,10 @@ def measure(n: int, rank: int, seconds: float, seed: int) -> dict[str, Any]:
     return row | {"frank_wolfe_bound": bound / found.lower_bound - 1.0}
 
 
-def network(model: str, weights: str | None, data_dir: str | None, budget: float, seed: int) -> dict[str, Any]:
+def network(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Single channels of a real network within a share of its MACs: the problem's gap and the measured losses."""
-    import coldpress as cp
-    from coldpress.commands.subject import read_task
-
-    recipe = cp.Recipe(model=model, weights=weights, data="cifar10-jpeg", data_dir=data_dir, seed=seed)
-    task = read_task(recipe)
-    share = cp.Budget(macs=f"{budget:.0%}")
+    recipe = cp.Recipe(model=args.model, weights=args.weights, data=args.data, data_dir=args.data_dir, seed=seed)
+    task, share = read_task(recipe), cp.Budget(macs=f"{args.macs:.0%}")
     row: dict[str, Any] = {}
     for energy in ("fisher", "curvature"):
         found = cp.compress(task, share, units=("width",), energy=energy, epochs=0, refit_plans=0, seed=seed)
@@ -135,8 +133,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--only", type=int, nargs="+", help="numbers of units, of those that there are")
-    parser.add_argument("--network", help="a model of the zoo, cifar_resnet56 say")
+    parser.add_argument("--model", help="a network to add: one of the zoo, cifar_resnet56 say")
     parser.add_argument("--weights")
+    parser.add_argument("--data", default="cifar10-jpeg")
     parser.add_argument("--data-dir")
     parser.add_argument("--macs", type=float, default=0.5)
     parser.add_argument("--out", required=True)
@@ -149,10 +148,10 @@ def main() -> None:
             if (args.only is None or n in args.only) and not record.has(**key):
                 with fresh.Pool(1) as pool:
                     record.add(**key, **pool.apply(measure, (n, rank, limit, seed)))
-    if args.network:
-        key = {"n": args.network, "rank": None, "limit": args.macs, "seed": 0}
+    if args.model:
+        key = {"n": args.model, "rank": None, "limit": args.macs, "seed": 0}
         if not record.has(**key):
-            record.add(**key, **network(args.network, args.weights, args.data_dir, args.macs, 0))
+            record.add(**key, **network(args, 0))
     record.show(table(record.rows))
 
 

@@ -21,7 +21,7 @@ class Selection:
     """Minimise ``linear . x + |factor^T x|^2 / 2`` over 0/1 vectors x, where 1 means that the unit goes.
 
     What a unit harms alone belongs to ``linear``, half a diagonal D too: x^2 = x, and there it tightens the relaxation
-    most (a quarter to a third of the bound, measured on problems of diagonal and low rank).
+    most (a third of the bound, measured on problems of diagonal and low rank).
 
     Args:
         linear: shape ``(n,)``.

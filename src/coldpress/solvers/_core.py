@@ -124,7 +124,7 @@ def _run(problem: Selection, core: Ints, start: Bools, temperatures: Floats, str
         bits,
         np.flatnonzero(bits),
         gains,
-        problem.slack(start),
+        np.maximum(problem.slack(start), 0.0),
         *_limits(problem, core, start, dummies),
         temperatures,
         stream.gumbel(size=NOISE + size),
