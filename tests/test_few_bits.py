@@ -38,7 +38,9 @@ def task() -> Task:
     torch.manual_seed(0)
     model = as_if_trained(Blocks()).eval()
     x = torch.rand(320, 3, 8, 8)
-    train = [(x[i : i + 64], model(x[i : i + 64]).argmax(1)) for i in range(0, 320, 64)]
+    logits = model(x).detach()
+    labels = (logits - logits.mean(0)).argmax(1)
+    train = [(x[i : i + 64], labels[i : i + 64]) for i in range(0, 320, 64)]
     return Task(model, (x[:1],), train=train, hold_out=False)
 
 

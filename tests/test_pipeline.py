@@ -215,3 +215,21 @@ def test_inputs_that_are_not_finite_are_named() -> None:
         compress(
             Task(model, images(1)[0], train=poisoned, validation=batches(64, 2, model)), Budget(macs="60%"), **FAST
         )
+
+
+def test_single_channels_are_chosen_by_their_fisher_energy() -> None:
+    task, settings = task_of(), FAST | {"units": ("width",), "energy": "fisher", "time_limit": 60.0}
+    found = compress(task, Budget(macs="60%"), **settings)
+    assert macs(found.model) <= 0.6 * macs(task.model)
+    assert any(list(kept) != list(range(len(kept))) for kept in found.plan.kept.values())
+    facts = found.metrics["single_channels"]
+    assert facts["bound"] <= facts["energy"]
+    assert facts["losses"][str(facts["alpha"])] == min(facts["losses"].values())
+    again = compress(task, Budget(macs="60%"), **settings)
+    assert again.plan == found.plan
+
+
+@pytest.mark.parametrize("wrong", [{"units": ("width", "rank")}, {"choices": ("stem.0:width=4/8",)}])
+def test_single_channels_are_of_widths_and_by_budget(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TaskError, match="single channels"):
+        compress(task_of(), Budget(macs="60%"), **(FAST | {"units": ("width",), "energy": "fisher"} | wrong))

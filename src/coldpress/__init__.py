@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from coldpress.plan import Plan, Space
     from coldpress.problem import Cost, Energy, Factor, Problem
     from coldpress.recipe import Recipe
+    from coldpress.selection import Selection
     from coldpress.solvers import Answer, solve
+    from coldpress.solvers.select import Selected, select
     from coldpress.space import find_space
     from coldpress.surgery.round_weights import Rounded, round_weights
     from coldpress.task import Task
@@ -36,6 +38,8 @@ __all__ = [
     "Recipe",
     "Result",
     "Rounded",
+    "Selected",
+    "Selection",
     "Space",
     "Task",
     "compress",
@@ -45,6 +49,7 @@ __all__ = [
     "pack_weights",
     "predict",
     "round_weights",
+    "select",
     "solve",
     "zoo",
 ]
@@ -58,7 +63,9 @@ _HOMES = {
     "plan": ("Plan", "Space"),
     "problem": ("Cost", "Energy", "Factor", "Problem"),
     "recipe": ("Recipe",),
+    "selection": ("Selection",),
     "solvers": ("Answer", "solve"),
+    "solvers.select": ("Selected", "select"),
     "space": ("find_space",),
     "surgery.round_weights": ("Rounded", "round_weights"),
     "task": ("Task",),

@@ -29,6 +29,7 @@ from coldpress.recipe import Recipe
 from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
+from coldpress.single_channels import labels_of, with_channels
 from coldpress.solvers import SOLVERS
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments
@@ -176,6 +177,11 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
     steps.training_settings(given)
     if given.attention_weight > 0:
         check_attention(task.model, task.example_inputs)
+    if given.energy == "fisher" and (given.units != ("width",) or not given.budget or given.choices):
+        raise TaskError(
+            f"energy is 'fisher', for single channels in a budget; units are {','.join(given.units)}, the "
+            f"budget is {', '.join(given.budget) or 'not given'}: give units width alone, a budget, and no choices"
+        )
     if given.solver not in SOLVERS:
         raise TaskError(f"solver is {given.solver!r}; allowed: {', '.join(SOLVERS)}")
     return given
@@ -205,6 +211,11 @@ def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) 
     check_reachable(space, prices, limits)
 
     effects, moments = steps.effects_of(task, space, recipe, work, tell)
+    channels: dict[str, Any] | None = None
+    if recipe.energy == "fisher":
+        channels = steps.single_channels(task, space, prices, limits, moments, recipe, work, tell)
+        space, effects = with_channels(space, effects, channels["kept"])
+        prices = replace(prices, space=space)
     found, correlation = steps.measured_energy(task, space, effects, recipe, work, tell)
 
     evidence = Evidence(task, space, effects, found, correlation, prices, recipe)
@@ -213,14 +224,18 @@ def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) 
         return find_plan(evidence, budget, rounds, tell)
 
     def decide() -> dict[str, Any]:
-        if recipe.choices:
+        if channels is not None:
+            planned = given_plan(evidence, labels_of(space, channels["kept"]), limits)
+            planned.answer = replace(planned.answer, solver="select")
+        elif recipe.choices:
             planned = given_plan(evidence, recipe.chosen(), limits)
         elif recipe.budget:
             planned = plan_within(limits, recipe.rounds)
         else:
             planned = _keep_accuracy(task, space, recipe, prices, moments, plan_within, tell)
         work.write("problem.json", planned.problem.to_json())
-        return _planned_facts(planned, prices, recipe)
+        facts = _planned_facts(planned, prices, recipe)
+        return facts if channels is None else facts | {"single_channels": channels["facts"]}
 
     facts = work.json("plan", decide)
     plan = Plan.from_json(facts.pop("plan_json"))

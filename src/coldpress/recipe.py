@@ -16,7 +16,7 @@ from coldpress.budget import Budget
 from coldpress.errors import ColdpressError, TaskError
 
 Objective = Literal["latency", "size", "macs"]
-ENERGIES = ("curvature", "separable")
+ENERGIES = ("curvature", "separable", "fisher")
 KINDS = ("width", "rank", "bits", "depth")
 Int8 = Literal["auto", "static", "dynamic", "both"]
 
@@ -30,7 +30,8 @@ class Recipe:
         budget: limits as ``quantity=value`` texts ("latency=25%").
         max_accuracy_drop: points of accuracy that may be lost on validation data; None is no limit.
         objective: what an accuracy limit alone is spent on.
-        solver, energy, units: how the plan is found.
+        solver, energy, units: how the plan is found; "fisher" chooses channels, heads and neurons one by one (of units
+            it takes "width" alone), the others widths, ranks, bits and blocks together.
         int8: the form of int8 that linear layers are offered: static, dynamic, both; or, for those between floats, the
             one that measures faster (auto).
         choices: ``unit=label`` texts: a plan that was found elsewhere; it is carried out and nothing is solved.

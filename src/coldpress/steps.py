@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from coldpress.budget import Budget
 from coldpress.cost.profiles import table_for
 from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
 from coldpress.energy.curvature import Sensitivities, divergence
@@ -22,6 +23,7 @@ from coldpress.planning import Progress, calibration_parts, measure_energy
 from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, distil, kept_heads, recalibrate, stream_inputs
+from coldpress.single_channels import choose_channels
 from coldpress.space import find_space
 from coldpress.space.bits import faster_dynamic, with_int8_form
 from coldpress.surgery.apply import apply_plan
@@ -118,6 +120,26 @@ def effects_of(
 
     effects.orders.update(work.json("orders", compute))
     return effects, moments
+
+
+def single_channels(
+    task: Task,
+    space: Space,
+    prices: Prices,
+    limits: Budget,
+    moments: Mapping[str, Moments],
+    recipe: Recipe,
+    work: Workspace,
+    tell: Progress | None,
+) -> dict[str, Any]:
+    """The channels that stay, chosen one by one (``kept``), and the ``facts`` of the choice."""
+
+    def compute() -> dict[str, Any]:
+        given = {quantity: float(value) for quantity, value in limits.given().items()}
+        found = choose_channels(task, space, prices, given, moments, recipe, tell)
+        return {"kept": {name: list(kept) for name, kept in found.kept.items()}, "facts": dict(found.facts)}
+
+    return dict(work.json("channels", compute))
 
 
 def measured_energy(

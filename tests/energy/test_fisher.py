@@ -1,63 +1,99 @@
-"""Gradients by masks are those of masks: finite differences say so, sample by sample."""
+"""Fisher gradients and energy: what finite differences say, channel by channel, and a factor of any rank."""
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
+from torch.nn import functional
 
-from coldpress.energy.fisher import mask_gradients
+from coldpress.energy.fisher import fisher_energy, mask_gradients
 from coldpress.errors import TaskError
-from coldpress.network import first_tensor
-from tiny import NETWORKS, build, filters_of, inputs_of
+from coldpress.network import evaluating, logits_of
+from coldpress.space import channel_groups
+from tiny import build, inputs_of
 
-STEP = 1e-5
-
-
-def losses(net: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    with torch.no_grad():
-        return F.cross_entropy(first_tensor(net(*inputs)), labels, reduction="none")
+NAMES = ("padded shortcuts", "concatenation", "depthwise and grouped", "squeeze-excite", "flatten", "shared layers")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_are_finite_differences(name: str) -> None:
-    net, inputs = build(name), inputs_of(name, 3)
-    groups = filters_of(net, inputs).groups
-    net, inputs = net.double(), tuple(tensor.double() for tensor in inputs)
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_finite_differences_of_every_reader(name: str) -> None:
+    model, inputs = build(name).double(), [tensor.double() for tensor in inputs_of(name, count=3)]
+    groups = list(channel_groups(build(name), inputs_of(name))[0].values())
     labels = torch.tensor([0, 3, 1])
-    found = mask_gradients(net, inputs, groups, labels, batch_size=2)
+    found = mask_gradients(model, inputs, groups, labels, batch_size=2)
     assert found.shape == (3, sum(group.channels for group in groups))
+
+    def losses(group: int, channel: int, scale: float) -> torch.Tensor:
+        twin = copy.deepcopy(model)
+        for member in groups[group].of_role("in"):
+            weight = twin.get_submodule(member.module).get_parameter("weight")
+            with torch.no_grad():
+                weight[:, torch.from_numpy(member.index[channel])] *= scale
+        with evaluating(twin):
+            return functional.cross_entropy(logits_of(twin(*inputs)), labels, reduction="none")
+
     first = 0
-    for group in groups:
+    for g, group in enumerate(groups):
         for channel in (0, group.channels - 1):
-            scaled = []
-            for sign in (1, -1):
-                other = build(name).double()
-                with torch.no_grad():
-                    for member in group.of_role("in"):
-                        columns = torch.from_numpy(member.index[channel])
-                        other.get_submodule(member.module).get_parameter("weight")[:, columns] *= 1 + sign * STEP
-                scaled.append(losses(other, inputs, labels))
-            expected = (scaled[0] - scaled[1]) / (2 * STEP)
-            torch.testing.assert_close(found[:, first + channel].double(), expected, rtol=1e-3, atol=1e-6)
+            slope = (losses(g, channel, 1 + 1e-5) - losses(g, channel, 1 - 1e-5)) / 2e-5
+            torch.testing.assert_close(found[:, first + channel], slope.float(), atol=1e-5, rtol=1e-3)
         first += group.channels
 
 
-def test_labels_are_drawn_by_the_seed_from_the_network_itself() -> None:
-    net, inputs = build("concatenation"), inputs_of("concatenation", 8)
-    groups = filters_of(net, inputs).groups
-    one, same, other = (mask_gradients(net, inputs, groups, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    assert all(parameter.grad is None for parameter in net.parameters())
+def test_the_model_stays_as_it_was() -> None:
+    model, inputs = build("concatenation").train(), inputs_of("concatenation")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    groups = list(channel_groups(model, inputs)[0].values())
+    first, again = (mask_gradients(model, inputs, groups, seed=3) for _ in range(2))
+    assert torch.equal(first, again)
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_networks_that_give_nan_are_refused() -> None:
-    net, inputs = build("concatenation"), inputs_of("concatenation", 4)
-    groups = filters_of(net, inputs).groups
+def test_drawn_labels_give_the_curvature_of_the_divergence() -> None:
+    """Over many draws G^T G / N is J^T (diag(p) - p p^T) J, J the change of the logits by the masks."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+    groups = list(channel_groups(net, (torch.randn(1, 3),))[0].values())
+    x = torch.randn(2, 3)
+    gradients = mask_gradients(net, [x.repeat(10_000, 1)], groups, seed=1, batch_size=4096).numpy().astype(np.float64)
     with torch.no_grad():
-        net.get_parameter("head.bias")[0] = np.nan
+        hidden, p = net[1](net[0](x)), net(x).softmax(1)
+    expected = np.zeros((8, 8))
+    for h, q in zip(hidden, p):
+        jacobian = (net[2].weight.detach() * h).numpy()  # (classes, channels)
+        metric = torch.diag(q) - torch.outer(q, q)
+        expected += jacobian.T @ metric.numpy() @ jacobian / len(x)
+    found = gradients.T @ gradients / len(gradients)
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_infinite_outputs_are_refused() -> None:
+    model, inputs = build("concatenation"), inputs_of("concatenation")
+    groups = list(channel_groups(model, inputs)[0].values())
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("inf"))
     with pytest.raises(TaskError, match="not finite"):
-        mask_gradients(net, inputs, groups)
+        mask_gradients(model, inputs, groups)
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(20, 1.0), (20, 0.4), (3, 1.0), (3, 0.0)])
+def test_single_units_cost_the_same_whatever_rank_and_alpha(rank: int, alpha: float) -> None:
+    gradients = np.random.default_rng(0).normal(size=(15, 30))
+    full = gradients.T @ gradients / 15
+    linear, factor = fisher_energy(gradients, rank, alpha)
+    assert factor.shape[1] <= rank
+    assert (linear >= 0).all()
+    assert linear + 0.5 * np.square(factor).sum(axis=1) == pytest.approx(0.5 * np.diag(full))
+    couplings = factor @ factor.T
+    if rank >= 15:
+        assert couplings == pytest.approx(alpha * full)
+    else:
+        values = np.sort(np.linalg.eigvalsh(full))[::-1]
+        assert np.linalg.eigvalsh(couplings)[::-1][:rank] == pytest.approx(alpha * values[:rank], abs=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coldpress.energy.fisher import backward, differentiable, finite, mask_gradients
+from coldpress.energy.fisher import finite, mask_gradients, summed_loss
 from coldpress.filters import FilterSpace
+from coldpress.network import logits_of
 from coldpress.surgery.grid import to_grid
 
 Floats = NDArray[np.float64]
@@ -68,7 +70,8 @@ def rounding_changes(
     gradient by the outputs, it is the change of the loss. Arguments and errors are those of `mask_gradients`.
     """
     numbers = range(space.most_bits, space.least_bits - 1, -1)
-    twin, found = differentiable(model), torch.zeros(len(inputs[0]), len(space.layers), len(numbers))
+    twin = copy.deepcopy(model).eval().requires_grad_(True)  # so that all activations have gradients
+    found = torch.zeros(len(inputs[0]), len(space.layers), len(numbers))
     here = slice(0, 0)
 
     def watch(place: int, name: str) -> None:
@@ -91,7 +94,11 @@ def rounding_changes(
         watch(place, layer.name)
     for start in range(0, len(found), batch_size):
         here = slice(start, start + batch_size)
-        backward(twin, [tensor[here] for tensor in inputs], None if labels is None else labels[here], seed + start)
+        with torch.enable_grad():
+            logits = logits_of(twin(*[tensor[here] for tensor in inputs]))
+            loss = summed_loss(logits, None if labels is None else labels[here], seed + start)
+            loss.backward()  # type: ignore[no-untyped-call]
+        twin.zero_grad(set_to_none=True)
     return finite(found)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from coldpress.plan import KEEP, ChannelGroup, Option
+from collections.abc import Mapping
+from dataclasses import replace
+
+from coldpress.plan import KEEP, ChannelGroup, Option, Space
 
 FRACTIONS = (0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.5, 0.625, 0.75, 0.875)
 
@@ -19,4 +22,26 @@ def width_options(group: ChannelGroup) -> tuple[Option, ...]:
     widths = {max(step, round(fraction * group.channels / step) * step) for fraction in FRACTIONS}
     keep = Option(KEEP, channels=group.channels)
     below = sorted((width for width in widths if width < group.channels), reverse=True)
-    return (keep, *(Option(f"{width}/{group.channels}", channels=width) for width in below))
+    return (keep, *(_narrowed(width, group.channels) for width in below))
+
+
+def with_widths(space: Space, widths: Mapping[str, int]) -> Space:
+    """The space with each of these widths (unit name to channels kept) among its unit's options.
+
+    Args:
+        space: whose units offer steps of widths.
+        widths: between 1 and all of the unit's channels.
+    """
+    units = []
+    for unit in space.units:
+        width = widths.get(unit.name)
+        if width is not None and all(option.channels != width for option in unit.options):
+            below = [*unit.options[1:], _narrowed(width, space.groups[unit.name].channels)]
+            below.sort(key=lambda option: -(option.channels or 0))
+            unit = replace(unit, options=(unit.options[0], *below))
+        units.append(unit)
+    return replace(space, units=tuple(units))
+
+
+def _narrowed(width: int, channels: int) -> Option:
+    return Option(f"{width}/{channels}", channels=width)
