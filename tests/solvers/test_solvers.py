@@ -13,7 +13,7 @@ from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.solvers import SOLVERS, solve
 
 PROVING = ("auto", "exact", "relaxation")
-COMPARATORS = ("genetic", "reinforce")
+COMPARATORS = ("genetic", "reinforce", "tpe")
 
 
 def tiny(seed: int, *, convex: bool = True, forbid: bool = False, limits: int = 1, separable: bool = False) -> Problem:
@@ -126,7 +126,7 @@ def test_a_comparator_learns_from_its_plans(name):
 
 def learning(name):
     """The argument that says how long a comparator learns: hardly, and for a while."""
-    rounds = {"genetic": "num_generations", "reinforce": "num_updates"}[name]
+    rounds = {"genetic": "num_generations", "reinforce": "num_updates", "tpe": "n_trials"}[name]
     return (rounds, 1), (rounds, 150)
 
 
