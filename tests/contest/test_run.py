@@ -1,12 +1,13 @@
 """Runs are kept as they end, and not made twice."""
 
 import json
+from concurrent.futures import BrokenExecutor
 
 import pytest
 
 from coldpress.contest import Cell, cells, play, read, refusals, run
 from coldpress.contest.run import instance_of
-from coldpress.errors import PlanError
+from coldpress.errors import PlanError, TaskError
 from coldpress.executors import InProcess
 
 TODO = [Cell("qubo-64", 0, "dwave-descent", seed, 0.02) for seed in range(3)]
@@ -77,6 +78,21 @@ def test_a_stopped_contest_keeps_what_was_done(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(TODO, path, Stopped(), lambda done, total: None)
     assert set(read(path)) == set(TODO[:2])
+
+
+def test_a_process_that_dies_is_told_and_what_was_done_is_kept(tmp_path):
+    class Dying(InProcess):
+        def submit(self, fn, /, cell):
+            return super().submit(fn if cell.seed == 0 else died, cell)
+
+    path = tmp_path / "cells.jsonl"
+    with pytest.raises(TaskError, match="fewer --processes"):
+        run(TODO, path, Dying(), lambda done, total: None)
+    assert set(read(path)) == {TODO[0]}
+
+
+def died(cell):
+    raise BrokenExecutor
 
 
 def test_cells_are_those_that_solvers_take():

@@ -83,3 +83,13 @@ def test_distances_of_the_best_are_between_seeds():
     facts = [run(seed, [[1.0, 1.0]], best=best) for seed, best in enumerate([(0, 1), (0, 1), (1, 0)])]
     (row,) = summary(facts, {}, within=0.0)
     assert row["distance_of_best"] == pytest.approx(2 / 3)
+
+
+def test_of_many_reads_as_many_as_are_drawn_are_kept_with_both_ends():
+    facts = run(0, [[1.0, 1.0]]) | {"energies": [1.0 + i for i in range(5000)]}
+    (row,) = summary([facts], {}, within=0.0)
+    gaps = row["read_gaps"]
+    assert gaps == sorted(gaps)
+    assert len(gaps) < 5000
+    assert (gaps[0], gaps[-1]) == (0.0, 4999.0)
+    assert np.median(gaps) == pytest.approx(2500, rel=0.01)

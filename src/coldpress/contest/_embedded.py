@@ -17,6 +17,10 @@ SIZE = 16
 """Of the Pegasus graph: that of D-Wave's Advantage without its defects, 5,640 qubits."""
 MOST_VARIABLES = 150
 READS = 16
+STRENGTH = 0.3
+"""Of chains, as a prefactor of D-Wave's rule. Its default, 1.414, is for hardware: here 1,000 sweeps on qubo-64 ended
+51 % above the best with it, 16 % with this, since a chain that is held so tightly hardly ever flips as a whole.
+"""
 
 
 def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) -> Attempt:
@@ -35,8 +39,11 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
     from dwave.samplers import SimulatedAnnealingSampler
 
     chains = dict(zip(model.variables, embedding))
-    target = embed_bqm(model, chains, graph, chain_strength=uniform_torque_compensation)
-    betas, broken = Given(target).beta_range, list[float]()
+    strength = uniform_torque_compensation(model, chains, prefactor=STRENGTH)
+    target = embed_bqm(model, chains, graph, chain_strength=strength)
+    # A chain shares its variable's bias out: by the smallest share the last temperature would be far too low.
+    betas = Given(target).beta_range[0], Given(model).beta_range[1]
+    broken: list[float] = []
     SimulatedAnnealingSampler().sample(target, num_reads=1, num_sweeps=1, beta_range=betas, seed=0)
     attempt = Attempt(limit)
 

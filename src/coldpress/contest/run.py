@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from coldpress.contest.attempt import spread
 from coldpress.contest.contestants import CONTESTANTS, contestant
-from coldpress.errors import ColdpressError, PlanError
+from coldpress.errors import ColdpressError, PlanError, TaskError
 from coldpress.executors import THREADS
 from coldpress.instances import Instance, Stored, family
 from coldpress.problem import Problem
@@ -106,6 +106,7 @@ def run(todo: Sequence[Cell], path: Path, executor: Executor, tell: Callable[[in
 
     Raises:
         OSError: the file cannot be written.
+        TaskError: a process of the executor died.
     """
     done = read(path)
     missing = [cell for cell in todo if cell not in done]
@@ -127,7 +128,13 @@ def run(todo: Sequence[Cell], path: Path, executor: Executor, tell: Callable[[in
                 break
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 cell = waiting.pop(future)
-                done[cell] = future.result()
+                try:
+                    done[cell] = future.result()
+                except BrokenExecutor as error:
+                    raise TaskError(
+                        f"a process ended in {cell.solver} on {cell.family}, for want of memory perhaps: give fewer "
+                        "--processes; the same command goes on from here"
+                    ) from error
                 file.write(json.dumps(done[cell]) + "\n")
                 file.flush()
             tell(sum(cell in done for cell in todo), len(todo))

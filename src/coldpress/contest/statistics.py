@@ -15,6 +15,8 @@ Z = 1.959963984540054
 """Of the normal distribution, for 95 %."""
 GRID = 60
 """Points of an anytime curve."""
+READS = 400
+"""Gaps of reads that a row holds."""
 QUARTILES = (25, 50, 75)
 WORSE: Literal["higher"] = "higher"
 """Between two runs a quartile is the worse one's value: a mean with one that found nothing would be infinite."""
@@ -140,7 +142,7 @@ def _row(
         "anytime": [[_finite(value) for value in row] for row in anytime(runs, best, times).tolist()],
         "times": times.tolist(),
         "reads": sum(run["reads"] for run in runs),
-        "read_gaps": [gap(energy, one) for run, one in zip(runs, best) for energy in run["energies"]],
+        "read_gaps": _thinned([gap(energy, one) for run, one in zip(runs, best) for energy in run["energies"]]),
         "distinct_share": _mean([run["distinct"] / run["reads"] for run in runs if run["reads"]]),
         "distance": _mean([run["distance"] for run in runs if run["distance"] is not None]),
         "distance_of_best": _between(runs),
@@ -158,6 +160,14 @@ def _between(runs: Sequence[Facts]) -> float | None:
     for states in of_instance.values():
         shares += [float((a != b).mean()) for i, a in enumerate(states) for b in states[i + 1 :]]
     return _mean(shares)
+
+
+def _thinned(values: Sequence[float], most: int = READS) -> list[float]:
+    """Values in order; of more than ``most`` so many, evenly spaced by rank."""
+    ranked = np.sort(np.asarray(values, dtype=np.float64))
+    if len(ranked) > most:
+        ranked = ranked[np.linspace(0, len(ranked) - 1, most).round().astype(int)]
+    return [float(value) for value in ranked]
 
 
 def _quartiles(values: Sequence[float]) -> list[float | None]:

@@ -197,7 +197,7 @@ def _reads(rows: Sequence[Json], colours: Mapping[str, str]) -> list[Figure]:
     end = max(float(np.percentile(values, 90)) for values in sides.values())
     span = (0.0, 1.02 * end if end > 0 else 1.0)
     title, x_title = "Energies of the reads", "gap to the best known, %"
-    return [histograms(title, sides, words, span, 70, x_title, "energies of the reads", "reads")]
+    return [histograms(title, sides, words, span, 70, x_title, "energies of the reads", "reads drawn")]
 
 
 def _or_inf(value: float | None) -> float:
