@@ -47,6 +47,7 @@ _KNOWN: tuple[Family, ...] = (
     Cardinality(4096, 64),
     Stored("resnet20", "resnet20.npz", "ResNet-20, CIFAR-10 (JPEG): widths, ranks, bits and depth"),
     Stored("resnet56", "resnet56.npz", "ResNet-56, CIFAR-10 (JPEG): widths and depth"),
+    Stored("mobilenetv2", "mobilenetv2.npz", "MobileNetV2, CIFAR-10 (JPEG), hardly trained (33 %): widths and depth"),
     Stored("minilm", "minilm.npz", "MiniLM-L6, SST-2: heads, neurons and depth"),
 )
 FAMILIES: Mapping[str, Family] = {known.name: known for known in _KNOWN}
