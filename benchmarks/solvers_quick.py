@@ -73,8 +73,8 @@ def table(rows: list[dict[str, Any]], solvers: list[str], seconds: float) -> str
     ]
     for solver in solvers:
         cells = []
-        for family in families:
-            own = [row for row in rows if row["family"] == family and row["solver"] == solver]
+        for name in families:
+            own = [row for row in rows if row["family"] == name and row["solver"] == solver]
             proven = [row["proven_gap"] for row in own if row["proven_gap"] is not None]
             gap = f"{np.mean(proven):.2%}" if len(proven) == len(own) else "-"
             cells.append(

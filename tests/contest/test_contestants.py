@@ -100,3 +100,13 @@ def test_chains_on_a_graph_are_simulated_and_counted(monkeypatch):
     assert attempt.energy == pytest.approx(energy_of(TINY["qubo"], attempt.best), rel=1e-5)
     assert 0.0 <= attempt.more["chain breaks"] <= 1.0
     assert attempt.more["qubits"] >= 10
+
+
+def test_what_a_solver_finds_too_late_does_not_count():
+    from coldpress.contest import _choosers
+
+    _choosers._compiled("greedy")
+    attempt = _choosers.play("greedy", TINY["choice"], 0, 1e-9)
+    assert attempt.best is None
+    assert attempt.trace == []
+    assert attempt.energies == []

@@ -36,9 +36,10 @@ def play(name: str, problem: Problem, seed: int, limit: float) -> Attempt:
             attempt.trace.append((seconds + before, energy))
     if not attempt.trace and answer.seconds + before <= limit:
         attempt.trace.append((answer.seconds + before, answer.energy))
-    in_time = bool(attempt.trace) and attempt.energy <= answer.energy
-    attempt.best, attempt.bound = (answer.choice if in_time else None), answer.lower_bound
-    attempt.energies, attempt.states = [answer.energy], [answer.choice]
+    attempt.bound = answer.lower_bound
+    attempt.energies = [energy for _, energy in attempt.trace[-1:]]
+    if attempt.energy <= answer.energy:  # else its last plan came too late, and earlier ones are not told
+        attempt.best, attempt.states = answer.choice, [answer.choice]
     return attempt
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from coldpress.solvers import relative_gap
+
 Floats = NDArray[np.float64]
 Facts = Mapping[str, Any]
 Z = 1.959963984540054
@@ -72,6 +74,11 @@ def gap(energy: float | None, reference: float) -> float:
     return max(energy - reference, 0.0) / max(abs(reference), 1e-12)
 
 
+def _proven(energy: float | None, bound: float) -> float:
+    """How far above a bound an energy is at most, relative to the energy: as solvers tell it."""
+    return math.inf if energy is None else relative_gap(energy, bound)
+
+
 def anytime(runs: Sequence[Facts], best: Sequence[float], times: Floats) -> Floats:
     """Quartiles (3, times) of the gaps to best over runs, at each of some seconds; +inf where too few have found any.
 
@@ -122,7 +129,7 @@ def _row(
     hits = [hit_time(run, known[key][1]) for run, key in zip(runs, keys)]
     successes = sum(math.isfinite(hit) for hit in hits)
     bounds = [known[key][2] for key in keys]
-    to_bound = [gap(run["energy"], bound) for run, bound in zip(runs, bounds) if bound is not None]
+    to_bound = [_proven(run["energy"], bound) for run, bound in zip(runs, bounds) if bound is not None]
     limit = float(runs[0]["seconds"])
     times = np.geomspace(limit / 1000, limit, GRID)
     more = [run["more"] for run in runs if run.get("more")]
@@ -143,7 +150,7 @@ def _row(
         "times": times.tolist(),
         "reads": sum(run["reads"] for run in runs),
         "read_gaps": _thinned([gap(energy, one) for run, one in zip(runs, best) for energy in run["energies"]]),
-        "distinct_share": _mean([run["distinct"] / run["reads"] for run in runs if run["reads"]]),
+        "distinct_share": _mean([run["distinct"] / run["reads"] for run in runs if run["reads"] > 1]),
         "distance": _mean([run["distance"] for run in runs if run["distance"] is not None]),
         "distance_of_best": _between(runs),
         "more": {name: float(np.mean([one[name] for one in more])) for name in (more[0] if more else ())},

@@ -25,7 +25,10 @@ FLOOR = 1e-6
 HEADS = (
     ("solver", ""),
     ("gap to best", "median of how far the best energy in time lies above the least that any run met; 25 to 75 %"),
-    ("gap to bound", "the same against the highest proven lower bound; a dash where nothing is proven"),
+    (
+        "gap to bound",
+        "the same against the highest proven lower bound, relative to the energy; a dash where nothing is proven",
+    ),
     ("success", "runs that came to the target: the best known energy, or that little above it; 95 % interval (Wilson)"),
     ("to target", "median seconds until a run was there; a dash where half of them never were"),
     ("99 %", "seconds until one of repeated runs is there with 99 % certainty, at the best length of runs"),
@@ -161,7 +164,9 @@ def _anytime(rows: Sequence[Json], colours: Mapping[str, str]) -> list[Figure]:
         both = len(lines[2])
         if css != "other" and both > 1:
             marks.append(area.band(_stairs(lines[0][-both:]), _stairs(lines[2]), css))
-        if lines[1]:
+        if len(lines[1]) == 1:  # found at the last moment
+            marks.append(area.dots(lines[1], css))
+        elif lines[1]:
             marks.append(area.steps(lines[1], css))
     key = tuple((colours[row["solver"]], row["solver"]) for row in rows[:COLOURED] if row["solver"] in curves)
     key += (("other", "others"),) if len(rows) > COLOURED else ()
