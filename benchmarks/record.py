@@ -83,7 +83,7 @@ def task_of(args: argparse.Namespace, seed: int) -> cp.Task:
 
 def run_name(args: argparse.Namespace) -> str:
     """The model's name as a folder may be called."""
-    return (_place(args.model) or "").replace(":", "-")
+    return (place(args.model) or "").replace(":", "-")
 
 
 FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control", "retime")
@@ -102,9 +102,9 @@ class Record:
         keep_freed_memory()  # as the command line does
         self.path, self.keys = Path(args.out), keys
         settings = _given({name: value for name, value in vars(args).items() if name not in FREE})
-        settings |= {name: _place(settings[name]) for name in ("model", "data") if name in settings}
+        settings |= {name: place(settings[name]) for name in ("model", "data") if name in settings}
         self.head = {
-            "command": _command(args),
+            "command": command_line(args),
             "versions": versions(),
             "machine": device(1).summary(),
             "torch_threads": torch.get_num_threads(),
@@ -160,15 +160,15 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None and value is not False}
 
 
-def _command(args: argparse.Namespace) -> str:
+def command_line(args: argparse.Namespace) -> str:
     """The command line, with files and folders as another machine would name them."""
     words = ["python", *sys.argv]
     places = {args.data_dir: "DIR", getattr(args, "runs", None): "RUNS", args.out: f"results/{Path(args.out).name}"}
-    places |= {name: _place(name) for name in (args.model, args.data, args.weights)}
+    places |= {name: place(name) for name in (args.model, args.data, args.weights)}
     return shlex.join([places.get(word) or word for word in words])
 
 
-def _place(name: str | None) -> str | None:
+def place(name: str | None) -> str | None:
     """A file's or folder's name without the way to it."""
     if name is None or "/" not in name:
         return name

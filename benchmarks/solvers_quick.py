@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from coldpress.instances import family
 from coldpress.solvers import SOLVERS, relative_gap, solve
-from families import FAMILIES
 
 RESULTS = Path(__file__).parent / "results"
+FAMILIES = ("widths", "chain", "joint", "choice-dense", "choice-cancelling", "choice-indefinite")
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
-    rows = [row for family in FAMILIES for seed in range(given.seeds) for row in measure(family, seed, given.seconds)]
+    rows = [row for name in FAMILIES for seed in range(given.seeds) for row in measure(name, seed, given.seconds)]
     machine = {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
@@ -46,13 +47,13 @@ def main() -> None:
     print(text)
 
 
-def measure(family: str, seed: int, seconds: float) -> list[dict[str, Any]]:
-    """One row a solver, on the problem of ``family`` with ``seed``."""
-    problem, rows = FAMILIES[family](seed), []
-    for name in SOLVERS:
-        answer = solve(problem, name, seed=0, time_limit=seconds)
+def measure(name: str, seed: int, seconds: float) -> list[dict[str, Any]]:
+    """One row a solver, on the problem of family ``name`` with ``seed``."""
+    problem, rows = family(name).make(seed), []
+    for solver in SOLVERS:
+        answer = solve(problem, solver, seed=0, time_limit=seconds)
         rows.append({
-            "family": family, "seed": seed, "solver": name, "energy": answer.energy, "lower_bound": answer.lower_bound,
+            "family": name, "seed": seed, "solver": solver, "energy": answer.energy, "lower_bound": answer.lower_bound,
             "proven_gap": answer.gap, "seconds": round(answer.seconds, 3),
         })  # fmt: skip
     best = min(row["energy"] for row in rows)
@@ -72,8 +73,8 @@ def table(rows: list[dict[str, Any]], solvers: list[str], seconds: float) -> str
     ]
     for solver in solvers:
         cells = []
-        for family in families:
-            own = [row for row in rows if row["family"] == family and row["solver"] == solver]
+        for name in families:
+            own = [row for row in rows if row["family"] == name and row["solver"] == solver]
             proven = [row["proven_gap"] for row in own if row["proven_gap"] is not None]
             gap = f"{np.mean(proven):.2%}" if len(proven) == len(own) else "-"
             cells.append(

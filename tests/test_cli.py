@@ -322,3 +322,44 @@ def test_a_search_is_shared_by_workers_and_its_best_plan_is_carried_out(tiny: st
     )
     joined = coldpress("worker", storage)
     assert "0 trials done here, 9 in all" in words(joined)
+
+
+def test_solvers_are_held_against_each_other_and_finished_runs_kept(tmp_path):
+    given = [
+        "benchmark",
+        "solvers",
+        "--families",
+        "qubo-64",
+        "--solvers",
+        "dwave-descent,dwave-sa",
+        "--seconds",
+        "0.05",
+    ]
+    given += ["--executor", "none", "--out", tmp_path / "found"]
+    first = coldpress(*given, "--seeds", "2")
+    assert first.exit_code == 0, first.output
+    before = (tmp_path / "found/cells.jsonl").read_text().split("\n")
+    again = coldpress(*given, "--seeds", "3")
+    assert again.exit_code == 0, again.output
+    lines = [line for line in (tmp_path / "found/cells.jsonl").read_text().split("\n") if line]
+    assert lines[:4] == [line for line in before if line]
+    assert len(lines) == 6
+    results = json.loads((tmp_path / "found/results.json").read_text())
+    assert {row["runs"] for row in results["rows"]} == {3}
+    assert "dwave-descent" in (tmp_path / "found/benchmark.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--families", "qubo64"], "did you mean qubo-64"),
+        (["--solvers", "anneel"], "did you mean anneal"),
+        (["--families", "widths", "--executor", "cluster"], "give none, processes, or dask:ADDRESS"),
+        (["--families", "widths", "--seconds", "0"], "seconds is 0"),
+        (["--families", "widths", "--within", "2"], "within is 2"),
+    ],
+)
+def test_mistakes_in_a_contest_are_told_in_a_line(flags, message, tmp_path):
+    result = coldpress("benchmark", "solvers", "--out", tmp_path / "found", *flags)
+    assert result.exit_code == 2
+    assert message in words(result)

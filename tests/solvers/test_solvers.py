@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from coldpress.errors import BudgetError, ColdpressError
 from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.solvers import SOLVERS, solve
+from coldpress.solvers._begin import brought_inside
+from coldpress.solvers._state import flatten
 
 PROVING = ("auto", "exact", "relaxation")
-COMPARATORS = ("genetic", "reinforce")
+COMPARATORS = ("genetic", "reinforce", "tpe")
 
 
 def tiny(seed: int, *, convex: bool = True, forbid: bool = False, limits: int = 1, separable: bool = False) -> Problem:
@@ -116,6 +118,19 @@ def test_separable_problems_are_solved_to_the_end(seed):
     assert answer.energy == pytest.approx(brute_force(problem))
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_what_is_brought_inside_is_allowed_and_inside(seed):
+    problem = tiny(seed, forbid=True, limits=2)
+    choice = np.random.default_rng(seed).integers(problem.sizes)
+    before = choice.copy()
+    if brought_inside(problem, flatten(problem), choice):
+        assert problem.feasible(choice)
+        assert np.array_equal(choice, before) or not problem.feasible(before)
+    else:
+        assert not problem.feasible(before)
+
+
 @pytest.mark.parametrize("name", COMPARATORS)
 def test_a_comparator_learns_from_its_plans(name):
     problem = chain(8)
@@ -126,7 +141,7 @@ def test_a_comparator_learns_from_its_plans(name):
 
 def learning(name):
     """The argument that says how long a comparator learns: hardly, and for a while."""
-    rounds = {"genetic": "num_generations", "reinforce": "num_updates"}[name]
+    rounds = {"genetic": "num_generations", "reinforce": "num_updates", "tpe": "n_trials"}[name]
     return (rounds, 1), (rounds, 150)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from coldpress.recipe import ENERGIES, KINDS, Recipe
 
-SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce"
+SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce, tpe"
 
 
 def names(text: str | None) -> tuple[str, ...] | None:

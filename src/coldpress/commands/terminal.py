@@ -33,7 +33,7 @@ class Tell(Protocol):
 
 
 USER_ERROR, STOPPED = 2, 130
-RESUMABLE = ("compress", "demo", "train", "search")
+RESUMABLE = ("compress", "demo", "train", "search", "benchmark")
 
 out = Console()
 err = Console(stderr=True)

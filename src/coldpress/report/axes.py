@@ -115,6 +115,11 @@ class Frame:
         path += "".join(f"H{self.x(x):.1f}V{self.y(y):.1f}" for x, y in points[1:])
         return Markup('<path class="line {}" d="{}"/>').format(css, path)
 
+    def band(self, low: Sequence[Point], high: Sequence[Point], css: str) -> Markup:
+        """The area between two lines."""
+        path = "L".join(f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in [*low, *reversed(high)])
+        return Markup('<path class="band {}" d="M{}Z"/>').format(css, path)
+
     def bars(self, heights: Sequence[float], edges: Sequence[float], base: float, tall: float, css: str) -> Markup:
         """A histogram that stands on ``base`` in the drawing, its highest bar ``tall`` high."""
         unit = tall / max(max(heights), 1e-12)

@@ -103,7 +103,8 @@ def latency(samples: Json) -> list[Figure]:
     names = dict(BOTH)
     words = {css: f"{names[css]}: median {formats.milliseconds(median)}" for css, (_, median, _) in quartiles.items()}
     end = 1.04 * max(float(np.percentile(values, 99)) for values in sides.values())
-    first = _histograms("From zero on", sides, words, (0.0, end), 140, "milliseconds a run")
+    label = "latency of both models"
+    first = histograms("From zero on", sides, words, (0.0, end), 140, "milliseconds a run", label)
 
     off = {css: 100 * (values / quartiles[css][1] - 1) for css, values in sides.items()}
     words = {
@@ -112,18 +113,20 @@ def latency(samples: Json) -> list[Figure]:
     }
     low = min(float(np.percentile(values, 1)) for values in off.values()) - 0.5
     high = max(float(np.percentile(values, 97)) for values in off.values()) + 0.5
-    return [first, _histograms("About the median", off, words, (low, high), 60, "percent off the median")]
+    return [first, histograms("About the median", off, words, (low, high), 60, "percent off the median", label)]
 
 
-def _histograms(
+def histograms(
     title: str,
     sides: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]],
     words: Mapping[str, str],
     span: tuple[float, float],
     bins: int,
     x_title: str,
+    label: str,
+    counted: str = "runs",
 ) -> Figure:
-    """One histogram above the other on a common axis; the few runs outside ``span`` are counted, not drawn."""
+    """One histogram above the other on a common axis; what lies outside ``span`` is counted, not drawn."""
     row, tall = 92, 52
     bottom = row * len(sides) - 14
     x = axes.Axis(*span, 0, axes.WIDTH - axes.RIGHT)
@@ -136,8 +139,10 @@ def _histograms(
         marks.append(Markup('<path class="axis" d="M0 {}H{:.1f}"/>').format(base, x.end))
         marks.append(axes.text(0, base - tall - 13, words[css]))
     outside = sum(int(((values < span[0]) | (values > span[1])).sum()) for values in sides.values())
-    note = f"{sum(map(len, sides.values())):,} runs" + (f", {outside} of them outside this range" if outside else "")
-    return Figure(title, axes.svg(marks, f"latency of both models, {x_title}", bottom + axes.BOTTOM), note)
+    note = f"{sum(map(len, sides.values())):,} {counted}" + (
+        f", {outside} of them outside this range" if outside else ""
+    )
+    return Figure(title, axes.svg(marks, f"{label}, {x_title}", bottom + axes.BOTTOM), note)
 
 
 def trace(points: Sequence[Sequence[float | None]]) -> list[Figure]:

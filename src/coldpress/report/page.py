@@ -44,7 +44,7 @@ def render(folder: str | Path) -> Path:
     details, plan = _read(folder / "details.json") or {}, _read(folder / "plan.json") or {}
     try:
         html = (
-            _environment()
+            environment()
             .get_template("report.html.j2")
             .render(_content(metrics, details, plan, _steps(folder / "log.jsonl")))
         )
@@ -88,17 +88,16 @@ def _steps(path: Path) -> list[tuple[str, float]]:
     return list(steps.items())
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates, with the filters that they use."""
+    found = Environment(
         loader=PackageLoader("coldpress.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        three=formats.three, percent=formats.percent, points=formats.signed, interval=formats.interval
-    )
-    return environment
+    found.filters.update(three=formats.three, percent=formats.percent, points=formats.signed, interval=formats.interval)
+    return found
 
 
 def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, float]]) -> dict[str, Any]:
@@ -187,10 +186,10 @@ def snippet(metrics: Json, details: Json) -> str:
         for name, shape, dtype in zip(inputs.get("names") or [], inputs.get("shapes") or [], inputs.get("dtypes") or [])
     ]
     classes = [str(name) for name in (details.get("confusion") or {}).get("classes") or []]
-    environment = Environment(
+    plain = Environment(
         loader=PackageLoader("coldpress.report"), trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters["literal"] = json.dumps  # for strings and lists of them, Python reads it the same
-    return environment.get_template("deploy.py.j2").render(
+    plain.filters["literal"] = json.dumps  # for strings and lists of them, Python reads it the same
+    return plain.get_template("deploy.py.j2").render(
         feeds=feeds, threads=latency.get("threads"), classes=classes if 2 <= len(classes) <= 20 else []
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from coldpress.errors import ColdpressError
 from coldpress.problem import Problem
-from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, random, reinforce, relaxation
+from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, random, reinforce, relaxation, tpe
 from coldpress.solvers._answer import Answer, relative_gap
 
 __all__ = ["SOLVERS", "Answer", "relative_gap", "solve"]
@@ -25,6 +25,7 @@ SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "random": random.solve,
     "reinforce": reinforce.solve,
     "relaxation": relaxation.solve,
+    "tpe": tpe.solve,
 }
 
 

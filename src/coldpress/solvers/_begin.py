@@ -18,8 +18,21 @@ def begin(problem: Problem, time_limit: float) -> tuple[Progress, Arrays]:
 
 
 def brought_inside(problem: Problem, arrays: Arrays, choice: Ints) -> bool:
-    """Whether a choice is allowed and inside the budget after single moves, which are made in place."""
-    return problem.allowed(choice) and bool(repair(arrays, choice))
+    """Whether a choice is allowed and inside the budget after single moves, which are made in place.
+
+    Units whose options are forbidden together are left as they are first: of random choices hardly any would be allowed
+    where many layers have such options.
+    """
+    return _allow(problem, choice) and bool(repair(arrays, choice))
+
+
+def _allow(problem: Problem, choice: Ints) -> bool:
+    """Let units keep until nothing in the choice is forbidden; whether that is so."""
+    while barred := [unit for cost in problem.costs.values() for f in cost.forbidden(choice) for unit in f.units]:
+        if not choice[barred].any():
+            return False
+        choice[barred] = 0
+    return True
 
 
 def begin_annealed(problem: Problem, seed: int, time_limit: float, share: float) -> tuple[Progress, Arrays]:

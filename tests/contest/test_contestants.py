@@ -1,0 +1,112 @@
+"""Every contestant, on every kind of instance that it takes: what it says is true."""
+
+import dimod
+import numpy as np
+import pytest
+
+from coldpress.contest import CONTESTANTS, contestant
+from coldpress.contest._penalties import decode
+from coldpress.errors import PlanError
+from coldpress.instances import Cardinality, DenseQubo, Widths
+from coldpress.problem import Problem
+from coldpress.solvers import solve
+
+TINY = {"qubo": DenseQubo(10).make(0), "choice": Widths(4, 3).make(0), "cardinality": Cardinality(10, 2).make(0)}
+PAIRS = [
+    (name, kind)
+    for name, one in CONTESTANTS.items()
+    for kind, instance in TINY.items()
+    if one.takes(instance) and name != "sa-on-pegasus"
+]
+SECONDS = 20.0
+"""Enough for one call of each on a busy machine; the runs themselves are made to end by what follows."""
+
+
+def energy_of(instance, best):
+    if isinstance(instance, Problem):
+        assert instance.feasible(best)
+        return instance.energy_of(best)
+    if isinstance(instance, dimod.BinaryQuadraticModel):
+        return float(instance.energies((best, list(instance.variables)))[0])
+    assert best.sum() == instance.cardinality
+    return float(instance.energies(best)[0])
+
+
+def optimum(instance):
+    if isinstance(instance, Problem):
+        return solve(instance, "exact").energy
+    if isinstance(instance, dimod.BinaryQuadraticModel):
+        return float(dimod.ExactSolver().sample(instance).first.energy)
+    bits = (np.arange(2**10)[:, None] >> np.arange(10)) & 1
+    return float(instance.energies(bits[bits.sum(axis=1) == instance.cardinality]).min())
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_the_best_state_has_the_energy_that_is_told(name, kind, monkeypatch):
+    instance = TINY[kind]
+    monkeypatch.setattr("coldpress.contest._samplers.repeat", once)
+    monkeypatch.setattr("coldpress.contest._cardinality.repeat", once)
+    monkeypatch.setattr("coldpress.contest._choosers.WITHOUT_END", {})
+    attempt = contestant(name).play(instance, 0, SECONDS)
+    assert attempt.best is not None
+    assert attempt.energy == pytest.approx(energy_of(instance, attempt.best), rel=1e-5)
+    assert attempt.energy == pytest.approx(min(attempt.energies), rel=1e-5)
+    best = optimum(instance)
+    assert attempt.energy >= best - 1e-6 * (1 + abs(best))
+    if attempt.bound is not None:
+        assert attempt.bound <= best + 1e-6 * (1 + abs(best))
+
+
+def once(attempt, read, first, least, seed):
+    """In place of repeating until the time is up."""
+    read(first if first >= 1 else 0.05, seed)
+
+
+def test_every_solver_of_the_library_takes_part():
+    from coldpress.solvers import SOLVERS
+
+    assert all(contestant(name).takes(TINY["choice"]) for name in SOLVERS)
+
+
+def test_a_contestant_has_a_size_beyond_which_it_is_left_out():
+    assert contestant("low-rank").takes(DenseQubo(100).make(0))
+    assert not contestant("low-rank").takes(DenseQubo(1100).make(0))
+    assert not contestant("greedy").takes(TINY["qubo"])
+
+
+def test_an_unknown_name_names_the_near_one():
+    with pytest.raises(PlanError, match="did you mean dwave-tabu"):
+        contestant("dwave_tabu")
+
+
+def test_bits_of_a_penalty_form_are_read_as_options():
+    problem = Widths(3, 3).make(0)
+    bits = np.array([0, 1, 0, 1, 0, 0, 0, 0, 1])
+    choice, clean = decode(problem, bits)
+    assert choice.tolist() == [1, 0, 2]
+    assert clean
+    choice, clean = decode(problem, np.array([0, 1, 1, 0, 0, 0, 0, 0, 1]))
+    assert choice.tolist() == [1, 0, 2]
+    assert not clean
+
+
+def test_chains_on_a_graph_are_simulated_and_counted(monkeypatch):
+    pytest.importorskip("minorminer")
+    pytest.importorskip("dwave.graphs")
+    pytest.importorskip("dwave.embedding")
+    monkeypatch.setattr("coldpress.contest._embedded.SIZE", 2)
+    monkeypatch.setattr("coldpress.contest._embedded.repeat", lambda attempt, read, *_: read(50.0, 1))
+    attempt = contestant("sa-on-pegasus").play(TINY["qubo"], 0, SECONDS)
+    assert attempt.energy == pytest.approx(energy_of(TINY["qubo"], attempt.best), rel=1e-5)
+    assert 0.0 <= attempt.more["chain breaks"] <= 1.0
+    assert attempt.more["qubits"] >= 10
+
+
+def test_what_a_solver_finds_too_late_does_not_count():
+    from coldpress.contest import _choosers
+
+    _choosers._compiled("greedy")
+    attempt = _choosers.play("greedy", TINY["choice"], 0, 1e-9)
+    assert attempt.best is None
+    assert attempt.trace == []
+    assert attempt.energies == []

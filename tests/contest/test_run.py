@@ -1,0 +1,119 @@
+"""Runs are kept as they end, and not made twice."""
+
+import json
+from concurrent.futures import BrokenExecutor
+
+import pytest
+
+from coldpress.contest import Cell, cells, play, read, refusals, run
+from coldpress.contest.run import instance_of
+from coldpress.errors import PlanError, TaskError
+from coldpress.executors import InProcess
+
+TODO = [Cell("qubo-64", 0, "dwave-descent", seed, 0.02) for seed in range(3)]
+
+
+class Counting(InProcess):
+    def __init__(self):
+        self.cells = []
+
+    def submit(self, fn, /, cell):
+        self.cells.append(cell)
+        return super().submit(fn, cell)
+
+
+def test_a_run_is_told_as_json_with_a_true_energy():
+    facts = json.loads(json.dumps(play(TODO[0])))
+    model = instance_of("qubo-64", 0)
+    assert facts["energy"] == pytest.approx(
+        model.energy({v: int(bit) for v, bit in zip(model.variables, facts["best"])})
+    )
+    assert facts["trace"][-1][1] == facts["energy"]
+    assert facts["reads"] >= 1
+    assert facts["solver"] == "dwave-descent"
+
+
+def test_finished_runs_are_not_made_again(tmp_path):
+    path, told = tmp_path / "cells.jsonl", []
+    first, second = Counting(), Counting()
+    found = run(TODO[:2], path, first, lambda done, total: told.append((done, total)))
+    again = run(TODO, path, second, lambda done, total: None)
+    assert first.cells == TODO[:2]
+    assert second.cells == TODO[2:]
+    assert again[:2] == found
+    assert told[0] == (0, 2)
+    assert told[-1] == (2, 2)
+
+
+def test_a_line_that_was_cut_short_is_run_again(tmp_path):
+    path = tmp_path / "cells.jsonl"
+    run(TODO[:2], path, InProcess(), lambda done, total: None)
+    path.write_text(path.read_text()[:-40])
+    executor = Counting()
+    run(TODO[:2], path, executor, lambda done, total: None)
+    assert executor.cells == [TODO[1]]
+    assert set(read(path)) == set(TODO[:2])
+
+
+def test_other_seconds_are_other_runs(tmp_path):
+    path = tmp_path / "cells.jsonl"
+    run(TODO[:1], path, InProcess(), lambda done, total: None)
+    executor = Counting()
+    other = Cell("qubo-64", 0, "dwave-descent", 0, 0.03)
+    run([other], path, executor, lambda done, total: None)
+    assert executor.cells == [other]
+
+
+def test_a_stopped_contest_keeps_what_was_done(tmp_path):
+    class Stopped(InProcess):
+        left = 2
+
+        def submit(self, fn, /, *args):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return super().submit(fn, *args)
+
+    path = tmp_path / "cells.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run(TODO, path, Stopped(), lambda done, total: None)
+    assert set(read(path)) == set(TODO[:2])
+
+
+def test_a_process_that_dies_is_told_and_what_was_done_is_kept(tmp_path):
+    class Dying(InProcess):
+        def submit(self, fn, /, cell):
+            return super().submit(fn if cell.seed == 0 else died, cell)
+
+    path = tmp_path / "cells.jsonl"
+    with pytest.raises(TaskError, match="fewer --processes"):
+        run(TODO, path, Dying(), lambda done, total: None)
+    assert set(read(path)) == {TODO[0]}
+
+
+def died(cell):
+    raise BrokenExecutor
+
+
+def test_cells_are_those_that_solvers_take():
+    found = cells(["qubo-64", "widths"], ["tabu", "greedy"], instances=2, seeds=3, seconds=1.0)
+    assert {(cell.family, cell.solver) for cell in found} == {
+        ("qubo-64", "tabu"), ("widths", "tabu"), ("widths", "greedy"),
+    }  # fmt: skip
+    assert len(found) == 3 * 2 * 3
+    stored = cells(["resnet20"], ["greedy"], instances=2, seeds=1, seconds=1.0)
+    assert len(stored) == 1
+
+
+def test_mistakes_are_told():
+    with pytest.raises(PlanError, match="seeds is 0"):
+        cells(["widths"], None, 1, 0, 1.0)
+    with pytest.raises(PlanError, match="none of greedy takes"):
+        cells(["qubo-64"], ["greedy"], 1, 1, 1.0)
+
+
+def test_what_cannot_be_taken_is_told_and_nothing_breaks(monkeypatch):
+    monkeypatch.setattr("coldpress.qubo.MOST_VARIABLES", 10)
+    facts = play(Cell("chain", 0, "dwave-descent", 0, 0.05))
+    assert "variables" in facts["refused"]
+    assert refusals([facts]) == {"chain: dwave-descent": facts["refused"]}
