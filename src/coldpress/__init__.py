@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from coldpress import errors, zoo
     from coldpress.artifact import load
     from coldpress.budget import Budget
+    from coldpress.few_bits import RoundedNetwork, round_network
     from coldpress.packed import PackedSize, pack_weights
     from coldpress.pipeline import Preview, Result, compress, predict
     from coldpress.plan import Plan, Space
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from coldpress.solvers import Answer, solve
     from coldpress.solvers.select import Selected, select
     from coldpress.space import find_space
+    from coldpress.surgery.round_layers import Form
     from coldpress.surgery.round_weights import Rounded, round_weights
     from coldpress.task import Task
 
@@ -31,6 +33,7 @@ __all__ = [
     "Cost",
     "Energy",
     "Factor",
+    "Form",
     "PackedSize",
     "Plan",
     "Preview",
@@ -38,6 +41,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Rounded",
+    "RoundedNetwork",
     "Selected",
     "Selection",
     "Space",
@@ -48,6 +52,7 @@ __all__ = [
     "load",
     "pack_weights",
     "predict",
+    "round_network",
     "round_weights",
     "select",
     "solve",
@@ -58,6 +63,7 @@ __all__ = [
 _HOMES = {
     "artifact": ("load",),
     "budget": ("Budget",),
+    "few_bits": ("RoundedNetwork", "round_network"),
     "packed": ("PackedSize", "pack_weights"),
     "pipeline": ("Preview", "Result", "compress", "predict"),
     "plan": ("Plan", "Space"),
@@ -67,6 +73,7 @@ _HOMES = {
     "solvers": ("Answer", "solve"),
     "solvers.select": ("Selected", "select"),
     "space": ("find_space",),
+    "surgery.round_layers": ("Form",),
     "surgery.round_weights": ("Rounded", "round_weights"),
     "task": ("Task",),
 }
