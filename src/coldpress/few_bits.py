@@ -133,7 +133,7 @@ def round_network(
         chosen, answer, spearman = _choose(model, effects, average_bits, first, judges, solver, seed, progress)
     student = copy.deepcopy(model)
     layers = round_layers(student, model, inputs, chosen, sweeps=sweeps, seed=seed, progress=told("round layers"))
-    student = _recalibrated(model, student, inputs, judges)
+    student = nearer(model, student, inputs, judges)
     size = sum(packed_bytes(layers[name], form) for name, form in chosen.items())
     weights = sum(layer.levels.numel() for layer in layers.values())
     return RoundedNetwork(
@@ -220,9 +220,7 @@ def _size(model: nn.Module, effects: RoundingEffects, average_bits: float) -> tu
     return Cost("size", tuple(factors)), average_bits * weights / 8
 
 
-def _recalibrated(
-    model: nn.Module, student: nn.Module, inputs: Sequence[Tensor], judges: Sequence[Tensor]
-) -> nn.Module:
+def nearer(model: nn.Module, student: nn.Module, inputs: Sequence[Tensor], judges: Sequence[Tensor]) -> nn.Module:
     """The student with its BatchNorms' statistics taken anew, where that brings it nearer to the original."""
     renewed = copy.deepcopy(student)
     if recalibrate(renewed, tuple(inputs)) and _kl(model, renewed, judges) < _kl(model, student, judges):
