@@ -21,9 +21,10 @@ from coldpress.deploy import score_deployed
 from coldpress.energy.correlation import Correlation
 from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import BudgetError, TaskError
+from coldpress.facts import planned_facts
 from coldpress.plan import Plan, Space
-from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, given_plan, pareto
-from coldpress.pricing import Prices, layer_rows
+from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, given_plan
+from coldpress.pricing import Prices
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.recovery import check_attention
@@ -234,7 +235,7 @@ def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) 
         else:
             planned = _keep_accuracy(task, space, recipe, prices, moments, plan_within, tell)
         work.write("problem.json", planned.problem.to_json())
-        facts = _planned_facts(planned, prices, recipe)
+        facts = planned_facts(planned, prices, recipe)
         return facts if channels is None else facts | {"single_channels": channels["facts"]}
 
     facts = work.json("plan", decide)
@@ -329,58 +330,6 @@ def _keep_accuracy(
             f"--max-accuracy-drop, or give a --budget and --epochs"
         )
     return best
-
-
-def _planned_facts(planned: Planned, prices: Prices, recipe: Recipe) -> dict[str, Any]:
-    """What the artifact tells of the plan, as JSON-ready data."""
-    answer, problem = planned.answer, planned.problem
-    choice = problem.choice(planned.plan)
-    costs = planned.costs
-    quantity = next(iter(recipe.limits().given()), recipe.objective)
-    sweep = pareto(problem, quantity, recipe.seed)
-    # a latency limit is of the time measured, not of the prediction that was corrected near the plan
-    whole = prices.seconds if quantity == "latency" and prices.seconds else problem.originals[quantity]
-    return {
-        "plan_json": planned.plan.to_json(),
-        "predicted": {
-            "latency_ms": costs["latency"] * 1e3 if "latency" in costs else None,
-            "latency_fraction": costs["latency"] / prices.seconds if "latency" in costs and prices.seconds else None,
-            "size": costs["size"],
-            "macs": costs["macs"],
-            "kl": problem.energy_of(choice),
-            "measured_kl": planned.kl,
-            "measured_latency_ms": planned.seconds * 1e3 if planned.seconds is not None else None,
-        },
-        "solver": {
-            "name": answer.solver,
-            "energy": answer.energy,
-            "lower_bound": answer.lower_bound,
-            "gap": answer.gap,
-            "seconds": answer.seconds,
-            "rounds": planned.rounds,
-            "budget": recipe.limits().describe(),
-        },
-        "trace": [list(moment) for moment in answer.trace],
-        "refused": prices.refused(),
-        "layers": layer_rows(problem.space, planned.plan.choices, prices),
-        "pareto": [_sweep_row(problem, prices, quantity, limit / whole, plan, kl) for limit, plan, kl in sweep]
-        + [_sweep_row(problem, prices, "chosen", 0.0, planned.plan.choices, problem.energy_of(choice))],
-    }
-
-
-def _sweep_row(
-    problem: Any, prices: Prices, quantity: str, fraction: float, choices: Any, energy: float
-) -> dict[str, Any]:
-    values = {name: cost.value(problem.choice(Plan(choices))) for name, cost in prices.costs().items()}
-    return {
-        "budget": f"{quantity} {fraction:.0%}" if quantity != "chosen" else "chosen",
-        "latency_ms": values["latency"] * 1e3 if "latency" in values else None,
-        "bytes": values["size"],
-        "macs": values["macs"],
-        "predicted_kl": energy,
-        "accuracy": None,
-        "chosen": quantity == "chosen",
-    }
 
 
 def _validation(
