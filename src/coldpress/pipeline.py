@@ -29,7 +29,7 @@ from coldpress.recipe import Recipe
 from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
-from coldpress.solvers import SOLVERS
+from coldpress.solvers import check_solver
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments
 from coldpress.task import Task
@@ -165,8 +165,7 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
     steps.training_settings(given)
     if given.attention_weight > 0:
         check_attention(task.model, task.example_inputs)
-    if given.solver not in SOLVERS:
-        raise TaskError(f"solver is {given.solver!r}; allowed: {', '.join(SOLVERS)}")
+    check_solver(given.solver)
     return given
 
 
@@ -333,6 +332,7 @@ def _planned_facts(planned: Planned, prices: Prices, recipe: Recipe) -> dict[str
             "seconds": answer.seconds,
             "rounds": planned.rounds,
             "budget": recipe.limits().describe(),
+            **answer.facts,
         },
         "trace": [list(moment) for moment in answer.trace],
         "refused": prices.refused(),
