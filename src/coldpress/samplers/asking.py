@@ -73,7 +73,8 @@ def called_with(name: str, function: Callable[..., Any], model: Any, given: Mapp
     except ColdpressError:
         raise
     except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
-        raise SamplerError(f"{name} failed: {error} ({type(error).__name__})") from error
+        words = str(error).partition("\n")[0]
+        raise SamplerError(f"{name} failed: {words} ({type(error).__name__})") from error
     if not isinstance(samples, dimod.SampleSet):
         raise SamplerError(f"{name} returned a {type(samples).__name__} in place of a dimod.SampleSet")
     return samples

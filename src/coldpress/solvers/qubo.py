@@ -27,6 +27,7 @@ from coldpress.solvers._last import offer_smallest
 from coldpress.solvers._state import Arrays, Ints
 
 NUM_READS = 100
+_BLOCK = 14  # variables of a block where the sampler's own limit is all that asks for blocks: time doubles with each
 _TOLD = (
     "qubits", "longest_chain", "mean_chain", "embedding", "chain_strength", "chain_break_method",
     "chain_break_fraction", "problem_id", "estimated_qpu_ms", "qpu_access_ms", "run_ms", "charge_ms", "reads_file",
@@ -116,11 +117,13 @@ def sample(
     far, given = is_far(sampler), dict(parameters or {})
     if num_reads is None and (far or "time_limit" not in sampler.parameters):
         num_reads = NUM_READS  # one is the default of most; those that know of time do with it what they can
-    most = max_variables or (None if far else sampler.properties.get("max_num_variables"))
+    most = max_variables
+    if most is None and not far and len(model.variables) > sampler.properties.get("max_num_variables", np.inf):
+        most = _BLOCK
     if most is not None and len(model.variables) > most:
         inner = {"num_reads": num_reads, "time_limit": max(time_limit, 1e-3)} if far else {"num_reads": num_reads}
         known = {key: value for key, value in inner.items() if key in sampler.parameters and value is not None}
-        sampler, num_reads = BlockDecomposer(sampler, int(most)), 1
+        sampler, num_reads = BlockDecomposer(sampler, most), 1
         given = {"child_parameters": known | given}
     samples = ask(
         sampler,

@@ -19,7 +19,7 @@ from coldpress.samplers.kinds import MOCK, describe, is_mock
 
 logger = logging.getLogger("coldpress.samplers.hardware")
 
-METHOD = "annealing of chains of qubits"
+METHOD = "embedded"
 _PATIENCE = 600.0  # seconds, where no time limit is given
 _EMBEDDING = 30.0  # seconds at most for the search of an embedding
 

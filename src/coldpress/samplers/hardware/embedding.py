@@ -125,7 +125,7 @@ def embed(bqm: dimod.BinaryQuadraticModel, graph: Any, *, seed: int = 0, time_li
         raise HardwareError(
             f"{n:,} variables with {couplings:,} couplings do not fit a {graph.graph['family']} graph of "
             f"{len(graph):,} qubits, of which at most {most} variables can all be coupled: solve it in blocks "
-            f"(max_variables={most}) or by a hybrid solver, or make it smaller; `coldpress embed` shows what a file would take"
+            f"(max_variables={most}) or by a hybrid solver, or make it smaller; `coldpress embed` tells more"
         )
     chains, method = min(found, key=lambda one: sum(map(len, one[0].values())))
     return Embedding({v: tuple(sorted(chains[i])) for v, i in number.items()}, method)
