@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_solvers import brute_force, tiny
 
 from coldpress.errors import BudgetError, ColdpressError, HardwareError, SamplerError
+from coldpress.problem import Energy, Problem
 from coldpress.qubo import variable
 from coldpress.samplers.kinds import MOCK
 from coldpress.samplers.named import make
@@ -42,8 +43,11 @@ def test_reads_of_any_quality_give_a_plan_inside_the_budget(seed, forbid, limits
 
 
 def test_all_samples_hold_the_optimum():
-    problem = tiny(7, limits=0)
-    assert solve(problem, dimod.ExactSolver()).energy == pytest.approx(brute_force(problem))
+    factor = np.random.default_rng(0).normal(size=(8, 8))
+    problem = Problem.from_arrays([3, 2, 3], Energy(factor @ factor.T, factor[0]))
+    answer = solve(problem, dimod.ExactSolver())
+    assert answer.energy == pytest.approx(brute_force(problem))
+    assert (answer.facts["reads"], answer.facts["reads_inside_the_budget"]) == (2**8, 3 * 2 * 3)
 
 
 def test_a_solver_of_constrained_models_is_given_the_constraints():

@@ -38,7 +38,7 @@ def _table(path: Path, found: Estimate) -> Table:
     table = Table(show_header=False, title=f"{path} on {found.topology} {found.size}", title_style="dim")
     table.add_row("graph", f"{found.graph_qubits:,} qubits, {found.graph_couplers:,} couplers; real ones lack some")
     table.add_row("model", f"{found.variables:,} variables, {found.couplings:,} couplings")
-    table.add_row("all-coupled variables that fit", f"{found.largest_clique}")
+    table.add_row("cliques", f"of up to {found.largest_clique} variables, all coupled, surely fit")
     chosen = found.embedding
     if chosen is None:
         table.add_row("fits", f"no: none was found; in blocks: --max-variables {found.largest_clique}")

@@ -124,7 +124,7 @@ def embed(bqm: dimod.BinaryQuadraticModel, graph: Any, *, seed: int = 0, time_li
         most = largest_clique(graph)
         raise HardwareError(
             f"{n:,} variables with {couplings:,} couplings do not fit a {graph.graph['family']} graph of "
-            f"{len(graph):,} qubits, of which at most {most} variables can all be coupled: solve it in blocks "
+            f"{len(graph):,} qubits, which takes cliques of up to {most} variables: solve it in blocks "
             f"(max_variables={most}) or by a hybrid solver, or make it smaller; `coldpress embed` tells more"
         )
     chains, method = min(found, key=lambda one: sum(map(len, one[0].values())))

@@ -26,7 +26,7 @@ class Estimate:
         topology, size: the graph's.
         graph_qubits, graph_couplers: of the graph.
         variables, couplings: of the model.
-        largest_clique: variables that can all be coupled in this graph: the largest block that surely fits.
+        largest_clique: variables that, all coupled, the clique search embeds in this graph: a block that surely fits.
         embedding: qubits and chains; None where the model does not fit.
         num_reads: reads that the times are for.
         read_seconds: a read: anneal, readout and delay; None where the vendor publishes no figures.

@@ -40,7 +40,7 @@ def _graph(kind: str, m: int) -> Any:
 
 
 def clique_bound(topology: str, size: int) -> int:
-    """How many variables, all coupled, a graph without defects takes at most.
+    """How many variables, all coupled, the clique embeddings that are published take in a graph without defects.
 
     Pegasus P_m: 12 (m - 1), chains of m + 1 qubits (Boothby, Bunyk, Raymond and Roy, arXiv 2003.00133). Zephyr Z_m of
     tile 4: 16 m - 8, chains of m + 1 (Boothby, King and Raymond, D-Wave report 14-1056A). Both from m = 3 on.
