@@ -130,7 +130,7 @@ def test_reads_are_kept_before_anything_is_done_with_them(tmp_path, monkeypatch,
 
 
 def test_files_of_reads_do_not_replace_each_other(tmp_path):
-    sampler, model = make("mock-zephyr:1", tmp_path), random_model(3, 0)
+    sampler, model = make("mock-zephyr:2", tmp_path), random_model(3, 0)
     files = {sampler.sample(model, num_reads=2, seed=seed).info["reads_file"] for seed in range(3)}
     assert len(files) == 3
 

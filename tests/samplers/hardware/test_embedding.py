@@ -104,8 +104,9 @@ def test_an_estimate_invents_no_times_and_tells_what_does_not_fit():
     assert (large.fits, large.embedding, large.largest_clique) == (False, None, 24)
     with pytest.raises(SamplerError, match="topology is 'chimera'"):
         estimate_embedding(dense(3), "chimera")
-    with pytest.raises(SamplerError, match="size is 1"):
-        estimate_embedding(dense(3), "pegasus", size=1)
+    for topology in ("pegasus", "zephyr"):
+        with pytest.raises(SamplerError, match="size is 1"):
+            estimate_embedding(dense(3), topology, size=1)
     with pytest.raises(HardwareError, match="beyond"):
         estimate_embedding(dense(3), "zephyr", size=1000)
     with pytest.raises(SamplerError, match="nan"):
