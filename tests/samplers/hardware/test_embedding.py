@@ -8,7 +8,7 @@ from dwave.embedding import verify_embedding
 from coldpress.errors import HardwareError, SamplerError
 from coldpress.samplers.hardware import Embedding, embed, estimate_embedding
 from coldpress.samplers.hardware.estimate import qpu_seconds
-from coldpress.samplers.hardware.topologies import clique_bound, graph_of, largest_clique
+from coldpress.samplers.hardware.topologies import clique, clique_bound, graph_of, largest_clique
 
 
 def dense(n):
@@ -30,6 +30,15 @@ def test_the_largest_clique_is_the_published_one_and_twice_as_many_do_not_fit(to
     assert embedding.longest_chain == size + 1
     with pytest.raises(HardwareError, match=f"cliques of up to {most} variables.*max_variables={most}"):
         embed(dense(2 * most), graph, time_limit=1.0)
+
+
+@pytest.mark.parametrize("topology", ["pegasus", "zephyr"])
+def test_small_cliques_are_embedded_too(topology):
+    graph = graph_of(topology, 3)
+    for n in range(1, 13):
+        chains = clique(graph, n)
+        assert len(chains) == n
+        verify_embedding({i: list(chain) for i, chain in chains.items()}, list(dense(n).quadratic), graph.edges)
 
 
 def test_defects_make_the_largest_clique_smaller():

@@ -11,7 +11,7 @@ import numpy as np
 
 from coldpress.errors import HardwareError
 from coldpress.samplers._arguments import one_of
-from coldpress.samplers.hardware.topologies import largest_clique
+from coldpress.samplers.hardware.topologies import clique, largest_clique
 from coldpress.samplers.hardware.vendor import need
 
 CHAIN_BREAK_METHODS = ("majority_vote", "minimize_energy", "discard")
@@ -109,10 +109,10 @@ def embed(bqm: dimod.BinaryQuadraticModel, graph: Any, *, seed: int = 0, time_li
     number = {v: i for i, v in enumerate(variables)}
     found: list[tuple[dict[int, Any], str]] = []
     if n <= len(graph) and couplings <= graph.number_of_edges():
-        clique = need("minorminer.busclique").find_clique_embedding(n, graph, use_cache=False, seed=seed)
-        if clique:
-            found.append((clique, "clique"))
-        if not clique or couplings <= _SPARSE * n * (n - 1) / 2 or n < 10:
+        whole = clique(graph, n, seed)
+        if whole:
+            found.append((whole, "clique"))
+        if not whole or couplings <= _SPARSE * n * (n - 1) / 2 or n < 10:
             # A loop at every variable makes the search place those without couplings too.
             edges = [(i, i) for i in range(n)] + [(number[u], number[v]) for u, v in bqm.quadratic]
             chains = need("minorminer").find_embedding(
