@@ -38,8 +38,11 @@ def test_reads_of_any_quality_give_a_plan_inside_the_budget(seed, forbid, limits
     fates = ("reads_inside_the_budget", "reads_repaired", "reads_lost")
     assert sum(facts[name] for name in fates) == facts["reads"] == 20
     assert facts["reads_inside_the_budget"] <= facts["reads_with_one_option_each"]
-    if facts["reads_lost"] == 20:
-        assert "no read could be brought inside" in answer.solver
+    alone = facts["energy_without_repair"]
+    assert (alone is None) == (facts["reads_inside_the_budget"] == 0)
+    assert alone is None or alone >= answer.energy
+    assert ("no read" in answer.solver) == (alone is None)
+    assert ("could be brought inside" in answer.solver) == (facts["reads_lost"] == 20)
 
 
 def test_all_samples_hold_the_optimum():

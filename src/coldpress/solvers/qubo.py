@@ -63,7 +63,8 @@ def solve(
 
     Returns:
         The answer; ``solver`` says what kind of sampler it was, ``facts`` what became of the reads. Where no read could
-        be brought inside, the plan is the smallest there is, and ``solver`` says so.
+        be brought inside, the plan is the smallest there is; ``solver`` says so, and also where only repair made a
+        read a plan.
 
     Raises:
         BudgetError: no plan inside the budget was found, or as a QUBO the problem is too large.
@@ -94,6 +95,8 @@ def solve(
     if progress.choice is None:
         offer_smallest(progress)
         label += "; no read could be brought inside the budget: the smallest plan"
+    elif not counts.inside:
+        label += "; no read was a plan inside the budget as it came: a repaired one"
     return progress.answer(label, {"sampler": kind, **facts, **counts.facts(), **told_of(samples)})
 
 
@@ -139,17 +142,22 @@ def sample(
 
 @dataclass
 class Counts:
-    """What became of the reads: ``whole`` have one option for each unit, ``inside`` are in the budget as they came."""
+    """What became of the reads: ``whole`` have one option for each unit, ``inside`` are in the budget as they came.
+
+    ``energy`` is the least of those inside: what the sampler did by itself, without our repair.
+    """
 
     reads: int = 0
     whole: int = 0
     inside: int = 0
     repaired: int = 0
     lost: int = 0
+    energy: float | None = None
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, Any]:
         """The numbers under names that a report can show."""
         return {
+            "energy_without_repair": self.energy,
             "reads": self.reads,
             "reads_with_one_option_each": self.whole,
             "reads_inside_the_budget": self.inside,
@@ -173,6 +181,9 @@ def _decode(progress: Progress, arrays: Arrays, samples: dimod.SampleSet) -> Cou
         counts.reads += int(weights[row])
         counts.whole += int(weights[row]) if _is_whole(problem, bits[row]) else 0
         setattr(counts, fates[key], getattr(counts, fates[key]) + int(weights[row]))
+        if fates[key] == "inside":
+            energy = problem.energy_of(nearest_choice(problem, bits[row]))
+            counts.energy = energy if counts.energy is None else min(counts.energy, energy)
     return counts
 
 

@@ -87,7 +87,7 @@ def estimate_embedding(
         >>> model = dimod.BinaryQuadraticModel({}, {(i, j): 1.0 for i in range(12) for j in range(i)}, 0.0, "SPIN")
         >>> found = estimate_embedding(model, "pegasus", size=4)
         >>> found.fits, found.largest_clique, found.embedding.longest_chain
-        (True, 36, 2)
+        (True, 36, 3)
     """
     model, reads = read(bqm), whole("num_reads", num_reads, 1)
     graph = graph_of(topology, size)
