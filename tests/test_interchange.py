@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from dimod.serialization import coo
 
-from coldpress.commands.solve import SAMPLERS, run
+from coldpress.commands.embed import run as embed
+from coldpress.commands.solve import run
 from coldpress.errors import BudgetError, PlanError
 from coldpress.interchange import of_bqm, of_cqm, read, write
 from coldpress.problem import Cost, Energy, Factor, Problem
+from coldpress.samplers.kinds import MOCK
+from coldpress.samplers.named import LOCAL
 from coldpress.solvers import solve
 
 
@@ -113,7 +116,7 @@ def test_the_command_writes_a_checked_answer(tmp_path: Path) -> None:
     assert facts["trace"]
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize("name", sorted(LOCAL))
 def test_a_sampler_finds_the_ground_state_of_a_small_bqm(tmp_path: Path, name: str) -> None:
     model = random_bqm("SPIN")
     (tmp_path / "a.bqm").write_bytes(model.to_file().read())
@@ -122,9 +125,58 @@ def test_a_sampler_finds_the_ground_state_of_a_small_bqm(tmp_path: Path, name: s
     assert facts["energy"] == pytest.approx(model.energy(dict(facts["sample"])))
     if name != "qaoa":
         assert facts["energy"] == pytest.approx(dimod.ExactSolver().sample(model).first.energy)
-    (tmp_path / "a.cqm").write_bytes(mixed_cqm().to_file().read())
-    with pytest.raises(PlanError, match="without constraints"):
-        run(tmp_path / "a.cqm", name, 2.0, 0, None, False)
+    assert name in facts["solver"]
+    assert facts["sampler"]["reads"] >= 1
+
+
+@pytest.mark.parametrize("name", ["sa", "exhaustive"])
+def test_a_sampler_solves_a_foreign_cqm_through_penalties(tmp_path: Path, name: str) -> None:
+    model = mixed_cqm()
+    (tmp_path / "a.cqm").write_bytes(model.to_file().read())
+    run(tmp_path / "a.cqm", name, 20.0, 0, tmp_path / "answer.json", False, num_reads=50)
+    facts = json.loads((tmp_path / "answer.json").read_text())
+    sample = dict(facts["sample"])
+    assert model.check_feasible(sample)
+    assert facts["energy"] == pytest.approx(model.objective.energy(sample))
+    assert "classical" in facts["solver"]
+
+
+def test_reads_of_a_mock_are_labelled_and_kept_beside_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write(tiny_problem(), tmp_path / "a.json")
+    run(tmp_path / "a.json", "mock-pegasus:4", 20.0, 0, tmp_path / "answer.json", False, num_reads=20)
+    facts = json.loads((tmp_path / "answer.json").read_text())
+    assert MOCK in facts["solver"]
+    assert MOCK in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert facts["sampler"]["chain_break_method"] == "majority_vote"
+    (file,) = (tmp_path / "answer.reads").iterdir()
+    assert facts["sampler"]["reads_file"] == str(file)
+    run(tmp_path / "a.json", f"reads:{file}", 20.0, 0, tmp_path / "again.json", False)
+    assert json.loads((tmp_path / "again.json").read_text())["energy"] == facts["energy"]
+
+
+def test_settings_of_samplers_are_refused_with_other_solvers(tmp_path: Path) -> None:
+    for settings in ({"num_reads": 5}, {"max_variables": 5}):
+        with pytest.raises(PlanError, match="give 1 or more, and a sampler"):
+            run(tmp_path / "a.json", "exact", 1.0, 0, None, False, **settings)
+    with pytest.raises(PlanError, match="num_reads is 0"):
+        run(tmp_path / "a.json", "sa", 1.0, 0, None, False, num_reads=0)
+
+
+@pytest.mark.parametrize("topology", ["pegasus", "zephyr"])
+def test_an_estimate_of_a_file_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture, topology: str) -> None:
+    write(tiny_problem(), tmp_path / "a.json")
+    embed(tmp_path / "a.json", topology, 4, 100, 5.0, 0, True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["fits"]
+    assert facts["variables"] == len(tiny_problem().to_bqm().variables)
+    assert facts["longest_chain"] >= 1
+    embed(tmp_path / "a.json", topology, 4, 100, 5.0, 0, False)
+    shown = capsys.readouterr().out
+    assert f"{facts['qubits']:,}" in shown
+    assert ("no public figures" in shown) == (topology == "zephyr")
+    if topology == "pegasus":
+        embed(tmp_path / "a.json", topology, 2, 100, 1.0, 0, False)
+        assert "--max-variables" in capsys.readouterr().out
 
 
 def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from coldpress.artifact import FILES, load, read_metrics, read_plan
 from coldpress.budget import Budget
-from coldpress.errors import ArtifactError, BudgetError, TaskError
+from coldpress.errors import ArtifactError, BudgetError, HardwareError, TaskError
 from coldpress.network import evaluating, first_tensor
-from coldpress.pipeline import Result, compress
+from coldpress.pipeline import Result, compress, predict
 from coldpress.recipe import Recipe
 from coldpress.runtime import run, session
+from coldpress.samplers.kinds import MOCK
 from coldpress.space import layer_shapes
 from coldpress.task import Task
 from tiny import Pair, Projected, as_if_trained, images
@@ -233,3 +234,21 @@ def test_single_channels_are_chosen_by_their_fisher_energy() -> None:
 def test_single_channels_are_of_widths_and_by_budget(wrong: dict[str, Any]) -> None:
     with pytest.raises(TaskError, match="single channels"):
         compress(task_of(), Budget(macs="60%"), **(FAST | {"units": ("width",), "energy": "fisher"} | wrong))
+
+
+def test_a_plan_by_a_mock_qpu_is_labelled_in_what_is_told() -> None:
+    settings = FAST | {"units": ("width",), "rounds": 0, "solver": "mock-pegasus:9", "time_limit": 30.0}
+    preview = predict(task_of(Pair), Budget(macs="60%"), **settings)
+    told = preview.facts["solver"]
+    assert MOCK in told["name"]
+    assert MOCK in told["sampler"]
+    assert told["qubits"] > told["variables"]
+    assert preview.facts["predicted"]["macs"] <= 0.6 * macs(network(Pair))
+
+
+def test_a_qpu_without_a_token_is_refused_before_time_is_spent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "dwave.conf").write_text("")
+    monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "dwave.conf"))
+    monkeypatch.delenv("DWAVE_API_TOKEN", raising=False)
+    with pytest.raises(HardwareError, match="no token"):
+        predict(task_of(Pair), Budget(macs="60%"), **(FAST | {"solver": "dwave-qpu"}))

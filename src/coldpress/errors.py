@@ -25,6 +25,10 @@ class SamplerError(ColdpressError, ValueError):
     """A binary quadratic model, or an argument, that a sampler cannot work with."""
 
 
+class HardwareError(ColdpressError):
+    """Quantum hardware, or the service that leads to it, cannot be reached, is too small, or took too long."""
+
+
 class PlanError(ColdpressError):
     """A plan does not fit the model or the space it is used with."""
 

@@ -31,7 +31,7 @@ from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
 from coldpress.single_channels import labels_of, with_channels
-from coldpress.solvers import SOLVERS
+from coldpress.solvers import check_solver
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments
 from coldpress.task import Task
@@ -183,8 +183,7 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
             f"energy is 'fisher', for single channels in a budget; units are {','.join(given.units)}, the "
             f"budget is {', '.join(given.budget) or 'not given'}: give units width alone, a budget, and no choices"
         )
-    if given.solver not in SOLVERS:
-        raise TaskError(f"solver is {given.solver!r}; allowed: {', '.join(SOLVERS)}")
+    check_solver(given.solver)
     return given
 
 

@@ -10,6 +10,11 @@ import typer
 from coldpress.recipe import ENERGIES, KINDS, Recipe
 
 SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce, tpe"
+SAMPLER_NAMES = (
+    "tabu, low-rank, bifurcation, qaoa, exhaustive, sa, path-integral, dwave-tabu, steepest-descent, "
+    "tree-decomposition; with the extra dwave: dwave-qpu, dwave-hybrid, dwave-hybrid-cqm (:NAME), mock-pegasus, "
+    "mock-zephyr (:SIZE)"
+)
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
@@ -58,7 +63,7 @@ Drop = Annotated[
 Objective = Annotated[str | None, typer.Option(help=_says("objective", "latency, size or macs"))]
 Solver = Annotated[
     str | None,
-    typer.Option(help=_says("solver", SOLVER_NAMES)),
+    typer.Option(help=_says("solver", f"{SOLVER_NAMES}, or a sampler, see coldpress solve --help")),
 ]
 Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
 Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]

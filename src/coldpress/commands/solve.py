@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
+import time
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from coldpress.commands.subject import check_new
@@ -15,35 +16,57 @@ from coldpress.errors import PlanError
 from coldpress.files import write_text
 from coldpress.interchange import Read, read
 from coldpress.report import formats
-from coldpress.solvers import SOLVERS, Answer
+from coldpress.samplers import named
+from coldpress.solvers import SOLVERS, Answer, check_solver, sampler_called
 from coldpress.solvers import solve as solve_problem
-
-SAMPLERS = {
-    "tabu": "OneFlipTabuSampler",
-    "low-rank": "LowRankAnnealingSampler",
-    "bifurcation": "SimulatedBifurcationSampler",
-    "qaoa": "QAOASampler",
-    "exhaustive": "ExhaustiveSampler",
-}
-"""Of `coldpress.samplers`, for models without constraints."""
+from coldpress.solvers.qubo import sample, told_of
+from coldpress.solvers.qubo import solve as solve_by_sampler
 
 
-def run(path: Path, solver: str, time_limit: float, seed: int, answer_path: Path | None, overwrite: bool) -> None:
+def run(
+    path: Path,
+    solver: str,
+    time_limit: float,
+    seed: int,
+    answer_path: Path | None,
+    overwrite: bool,
+    num_reads: int | None = None,
+    max_variables: int | None = None,
+) -> None:
     """Solve the problem in ``path`` and show the answer; with ``answer_path`` write it as JSON.
+
+    A sampler is given a BQM as it stands in the file, anything else as a QUBO with penalties (or a CQM, if it takes
+    one). What hardware reads is kept in the folder ``answer_path`` with ``.reads`` for ``.json``.
 
     Raises:
         PlanError: the file cannot be read, the time is not above 0, or the answer does not keep what the file asks.
         BudgetError: no answer is inside the limits.
+        SamplerError, HardwareError: see `coldpress.solvers.qubo.solve`.
     """
     if time_limit <= 0:
         raise PlanError(f"time_limit is {time_limit:g}; give it some seconds")
+    for name, value in (("num_reads", num_reads), ("max_variables", max_variables)):
+        if value is not None and (value < 1 or solver in SOLVERS):
+            raise PlanError(f"{name} is {value}; give 1 or more, and a sampler: {', '.join(named.NAMES)}")
     if answer_path is not None:
         check_new(answer_path, overwrite)
+    check_solver(solver)
     given = read(path)
-    if solver in SAMPLERS:
-        facts = sampled(given, solver, seed, time_limit)
-    else:
+    if solver in SOLVERS:
         facts = checked(given, solve_problem(given.problem, solver, seed=seed, time_limit=time_limit))
+    else:
+        sampler = sampler_called(solver, None if answer_path is None else answer_path.with_suffix(".reads"))
+        settings: dict[str, Any] = {
+            "name": solver,
+            "seed": seed,
+            "time_limit": time_limit,
+            "num_reads": num_reads,
+            "max_variables": max_variables,
+        }
+        if given.model is not None and hasattr(sampler, "sample"):
+            facts = sampled(given, sampler, **settings)
+        else:
+            facts = checked(given, solve_by_sampler(given.problem, sampler=sampler, **settings))
     if answer_path is not None:
         write_text(answer_path, json.dumps(facts, indent=1) + "\n")
     out.print(_table(path, facts))
@@ -51,27 +74,28 @@ def run(path: Path, solver: str, time_limit: float, seed: int, answer_path: Path
         out.print(f"Wrote {answer_path}", soft_wrap=True, highlight=False)
 
 
-def sampled(given: Read, name: str, seed: int, time_limit: float) -> dict[str, Any]:
-    """The best sample of a BQM by one of our samplers, as JSON-ready facts; its energy is the model's own.
+def sampled(given: Read, sampler: Any, *, name: str, **settings: Any) -> dict[str, Any]:
+    """The best sample of a BQM as JSON-ready facts; its energy is the model's own.
 
-    Raises:
-        PlanError: the file holds constraints, which samplers know nothing of.
+    Args:
+        given: a BQM out of a file.
+        sampler: of BQMs.
+        name: what it was asked for by.
+        **settings: of `coldpress.solvers.qubo.sample`.
     """
-    if given.model is None:
-        raise PlanError(f"{name} samples models without constraints; for this file take one of {', '.join(SOLVERS)}")
-    sampler = getattr(import_module("coldpress.samplers"), SAMPLERS[name])()
-    limited = {"time_limit": time_limit} if "time_limit" in sampler.parameters else {}
-    found = sampler.sample(given.model, seed=seed, **limited)
+    begin = time.perf_counter()
+    found, kind = sample(given.model, sampler, name=name, **settings)
     best = found.first
     return {
         "kind": given.kind,
         "variables": len(given.problem.sizes),
-        "solver": f"{name} ({found.info['method']})",
+        "solver": f"{name} ({kind})",
         "energy": float(best.energy),
         "lower_bound": None,
         "gap": None,
-        "seconds": float(found.info["seconds"]),
+        "seconds": time.perf_counter() - begin,
         "trace": [],
+        "sampler": {"sampler": kind, "reads": int(found.record.num_occurrences.sum()), **told_of(found)},
         "sample": [[str(variable), int(value)] for variable, value in best.sample.items()],
     }
 
@@ -91,6 +115,7 @@ def checked(given: Read, answer: Answer) -> dict[str, Any]:
         "gap": answer.gap,
         "seconds": answer.seconds,
         "trace": [list(moment) for moment in answer.trace],
+        "sampler": dict(answer.facts),
     }
     if given.sample is None or given.energy is None or given.feasible is None:
         return facts | {"choices": dict(answer.plan.choices), "costs": given.problem.costs_of(answer.choice)}
@@ -110,4 +135,7 @@ def _table(path: Path, facts: dict[str, Any]) -> Table:
     table.add_row("lower bound", f"{facts['lower_bound']:.9g}" if known else "none is proven")
     if known:
         table.add_row("gap", formats.percent(facts["gap"], 3))
+    for name, value in facts["sampler"].items():
+        shown = formats.three(value) if isinstance(value, float) else str(value)
+        table.add_row(name.replace("_", " "), escape(shown))
     return table

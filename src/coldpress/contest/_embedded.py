@@ -12,6 +12,7 @@ import numpy as np
 from coldpress.contest._samplers import Given, best_rows
 from coldpress.contest.attempt import Attempt, repeat
 from coldpress.errors import SamplerError
+from coldpress.samplers.hardware.topologies import clique, graph_of
 
 SIZE = 16
 """Of the Pegasus graph: that of D-Wave's Advantage without its defects, 5,640 qubits."""
@@ -30,7 +31,8 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
     energies are those of the model that was given.
 
     Raises:
-        SamplerError: dwave-system is missing, or the model has too many variables.
+        HardwareError: the extra `dwave` is not installed.
+        SamplerError: the model has too many variables.
     """
     del name
     graph, embedding = _embedding(len(model.variables))
@@ -68,13 +70,8 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
 @functools.lru_cache(maxsize=2)
 def _embedding(variables: int) -> tuple[Mapping[Any, Any], Sequence[Sequence[int]]]:
     """The graph's neighbours, and a chain of qubits for each of so many variables, every two of which meet."""
-    try:
-        from dwave.graphs import pegasus_graph
-        from minorminer.busclique import find_clique_embedding
-    except ImportError as error:
-        raise SamplerError("chains need dwave-system; install it with: pip install 'coldpress[dwave]'") from error
     if variables > MOST_VARIABLES:
         raise SamplerError(f"{variables} variables, each coupled to all, do not fit a Pegasus-{SIZE} graph")
-    graph = pegasus_graph(SIZE)
-    found = find_clique_embedding(variables, graph, use_cache=False, seed=0)
-    return graph.adj, [tuple(found[v]) for v in range(variables)]
+    graph = graph_of("pegasus", SIZE)
+    found = clique(graph, variables)
+    return graph.adj, [found[v] for v in range(variables)]

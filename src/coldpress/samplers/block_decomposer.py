@@ -94,7 +94,7 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
 
         Returns:
             One sample a read, with ``info``: method, seconds, blocks (solved), traces (the energy at the beginning
-            and after every sweep of every read).
+            and after every sweep of every read), children (the sampler's own info of each block).
 
         Raises:
             SamplerError: a bias is not a finite number, or an argument is out of its range.
@@ -110,21 +110,28 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
         state = _Frozen(model)
         fixed = fiedler_order(state.couplings, int(seeds.generate_state(2)[1])) if spectral else None
         traces: list[list[float]] = []
-        found, blocks = [], 0
+        found, children = [], list[dict[str, Any]]()
         for at, start in enumerate(starts):
             part = time.part(len(starts) - at)
             state.begin(start)
             traces.append([state.energy])
             for _ in range(sweeps):
-                gained, solved = self._sweep(state, fixed, part, seeds, child_parameters or {})
-                blocks += solved
+                gained, told = self._sweep(state, fixed, part, seeds, child_parameters or {})
+                children += told
                 state.renew()
                 traces[-1].append(state.energy)
                 if not gained or part.over:
                     break
             found.append(state.bits())
         return sample_set(
-            bqm, model, np.array(found), method=method, seconds=time.seconds, blocks=blocks, traces=traces
+            bqm,
+            model,
+            np.array(found),
+            method=method,
+            seconds=time.seconds,
+            blocks=len(children),
+            traces=traces,
+            children=children,
         )
 
     def _sweep(
@@ -134,23 +141,25 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
         time: Clock,
         seeds: np.random.SeedSequence,
         child_parameters: dict[str, Any],
-    ) -> tuple[bool, int]:
-        """One sweep; whether it gained, and the blocks solved."""
+    ) -> tuple[bool, list[dict[str, Any]]]:
+        """One sweep; whether it gained, and what the sampler told of every block."""
         size = self._size
         if fixed is None:
             blocks = list(cut(impact_order(state.changes()), size))
         else:
             moved = size // 2 if len(fixed) > size else 0
             blocks = list(cut(fixed, size)) + (list(cut(fixed, size, moved)) if moved else [])
-        gained = False
-        for solved, block in enumerate(blocks, 1):
+        gained, told = False, []
+        for block in blocks:
             given = dict(child_parameters)
             if "seed" in self._sampler.parameters:
                 given.setdefault("seed", int(seeds.spawn(1)[0].generate_state(1)[0] >> 1))
-            gained |= state.improve(block, self._sampler.sample(state.restricted(block), **given))
+            samples = self._sampler.sample(state.restricted(block), **given)
+            gained |= state.improve(block, samples)
+            told.append(dict(samples.info))
             if time.over:
-                return gained, solved
-        return gained, len(blocks)
+                break
+        return gained, told
 
 
 class _Frozen:

@@ -1,19 +1,24 @@
 """Solvers: a Problem in, a Plan with its energy and, where it can be proven, a lower bound out.
 
-A new one is a file with ``solve(problem, *, seed, time_limit) -> Answer`` and a line in `SOLVERS`.
+A new one is a file with ``solve(problem, *, seed, time_limit) -> Answer`` and a line in `SOLVERS`. Samplers of
+`coldpress.samplers.named`, and any that is given as an object, solve through `qubo`.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
+from coldpress.cost.devices import cache_folder
 from coldpress.errors import ColdpressError
 from coldpress.problem import Problem
-from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, random, reinforce, relaxation, tpe
+from coldpress.samplers import named
+from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, qubo, random, reinforce, relaxation, tpe
 from coldpress.solvers._answer import Answer, relative_gap
 
-__all__ = ["SOLVERS", "Answer", "relative_gap", "solve"]
+__all__ = ["SOLVERS", "Answer", "check_solver", "relative_gap", "sampler_called", "solve"]
 
 SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "anneal": anneal.solve,
@@ -29,14 +34,18 @@ SOLVERS: Mapping[str, Callable[..., Answer]] = {
 }
 
 
-def solve(problem: Problem, solver: str = "auto", *, seed: int = 0, time_limit: float = 10.0) -> Answer:
+def solve(
+    problem: Problem, solver: str | Any = "auto", *, seed: int = 0, time_limit: float = 10.0, **options: Any
+) -> Answer:
     """Solve ``problem``.
 
     Args:
         problem: energy, costs and budget.
-        solver: a name in `SOLVERS`; "auto" anneals, then proves how good that is.
+        solver: a name in `SOLVERS` ("auto" anneals, then proves how good that is) or of a sampler
+            (`coldpress.samplers.named`); or any `dimod.Sampler`, or object with ``sample_cqm``, as it is.
         seed: same seed, same plan, as long as the solver ends before the time does.
         time_limit: seconds.
+        **options: of the solver's own function, `qubo.solve` for samplers: ``num_reads``, say.
 
     Returns:
         The best plan found, with a lower bound and the gap where the solver proves one.
@@ -44,9 +53,35 @@ def solve(problem: Problem, solver: str = "auto", *, seed: int = 0, time_limit: 
     Raises:
         BudgetError: no plan meets the budget; the message says the smallest cost that can be met.
         ColdpressError: the solver's name is unknown.
+        SamplerError, HardwareError: see `qubo.solve`.
     """
-    if solver not in SOLVERS:
-        near = difflib.get_close_matches(solver, list(SOLVERS), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ColdpressError(f"unknown solver {solver!r}; use one of {', '.join(SOLVERS)}{hint}")
-    return SOLVERS[solver](problem, seed=seed, time_limit=time_limit)
+    if not isinstance(solver, str):
+        return qubo.solve(problem, sampler=solver, seed=seed, time_limit=time_limit, **options)
+    check_solver(solver)
+    if solver in SOLVERS:
+        return SOLVERS[solver](problem, seed=seed, time_limit=time_limit, **options)
+    sampler = sampler_called(solver)
+    return qubo.solve(problem, sampler=sampler, name=solver, seed=seed, time_limit=time_limit, **options)
+
+
+def check_solver(name: str) -> None:
+    """Refuse a name that `solve` does not know, or that lacks what it needs; no network is asked.
+
+    Raises:
+        ColdpressError: the name is unknown; or a sampler of that name cannot be made (see `named.check`).
+    """
+    if name in SOLVERS:
+        return
+    if named.is_name(name):
+        named.check(name)
+        return
+    known = [*SOLVERS, *named.NAMES]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ColdpressError(f"unknown solver {name!r}; use one of {', '.join(known)}{hint}")
+
+
+def sampler_called(name: str, folder: Path | None = None) -> Any:
+    """The sampler of this name; what is paid for keeps its reads in ``folder``, by default in the cache's ``reads``."""
+    kept = cache_folder() / "reads" if folder is None and name.partition(":")[0] in named.FAR else folder
+    return named.make(name, kept)

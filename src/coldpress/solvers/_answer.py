@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +29,9 @@ class Answer:
         gap: ``(energy - lower_bound) / |energy|``, at least 0; None without a bound.
         feasible: the plan meets every limit (always true: solvers raise otherwise).
         seconds: wall time, without the first call's compilation.
-        solver: who found it.
+        solver: who found it; of a sampler also what kind it is.
         trace: (seconds, best energy, lower bound or None) whenever one of them improved.
+        facts: what else a solver has to tell, as JSON-ready data: of a sampler, what became of its reads.
     """
 
     plan: Plan
@@ -40,6 +43,7 @@ class Answer:
     seconds: float
     solver: str
     trace: tuple[Moment, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,7 +91,7 @@ class Progress:
             self.bound = bound
             self.trace.append((self.seconds, self.energy, self.bound))
 
-    def answer(self, solver: str) -> Answer:
+    def answer(self, solver: str, facts: Mapping[str, Any] | None = None) -> Answer:
         """The answer; raises BudgetError when no feasible plan was found."""
         if self.choice is None:
             raise unreachable(self.problem)
@@ -101,6 +105,7 @@ class Progress:
             seconds=self.seconds,
             solver=solver,
             trace=tuple(self.trace),
+            facts=dict(facts or {}),
         )
 
 
