@@ -352,8 +352,8 @@ def test_solvers_are_held_against_each_other_and_finished_runs_kept(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--families", "qubo64"], "did you mean qubo-64"),
-        (["--solvers", "anneel"], "did you mean anneal"),
+        (["--families", "qubo64"], "did you mean 'qubo-64'"),
+        (["--solvers", "anneel"], "did you mean 'anneal'"),
         (["--families", "widths", "--executor", "cluster"], "give none, processes, or dask:ADDRESS"),
         (["--families", "widths", "--seconds", "0"], "seconds is 0"),
         (["--families", "widths", "--within", "2"], "within is 2"),

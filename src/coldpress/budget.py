@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 from coldpress.errors import BudgetError
+from coldpress.names import meant
 
 _DECIMAL = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _UNITS: Mapping[str, Mapping[str, float]] = {
@@ -69,8 +69,7 @@ class Budget:
             if not equals:
                 raise BudgetError(f"budget {text!r} is not of the form quantity=value; write for example latency=25%")
             if quantity not in _UNITS:
-                near = difflib.get_close_matches(quantity.lower(), list(_UNITS), n=1, cutoff=0.4)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = meant(quantity.lower(), _UNITS, 1)
                 raise BudgetError(f"unknown budget quantity {quantity!r}; use one of {', '.join(_UNITS)}{hint}")
             if quantity in values:
                 raise BudgetError(f"the budget of {quantity} is given twice: {values[quantity]!r} and {value!r}")

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from coldpress.budget import Budget
 from coldpress.energy.correlation import correlate, measure_plans
-from coldpress.energy.curvature import divergence, sensitivities
+from coldpress.energy.curvature import sensitivities
 from coldpress.errors import BudgetError, TaskError
-from coldpress.network import evaluating, logits_of
 from coldpress.planning import trust_region
 from coldpress.problem import Cost, Factor, Problem
-from coldpress.recovery import recalibrate
+from coldpress.recovery import apart, nearer
 from coldpress.solvers import Answer, solve
 from coldpress.space.layers import layer_shapes
 from coldpress.surgery.moments import collect_moments, unfolds
@@ -137,7 +136,7 @@ def round_network(
     size = sum(packed_bytes(layers[name], form) for name, form in chosen.items())
     weights = sum(layer.levels.numel() for layer in layers.values())
     return RoundedNetwork(
-        student, layers, chosen, 8 * size / max(weights, 1), size, _kl(model, student, judges), answer, spearman
+        student, layers, chosen, 8 * size / max(weights, 1), size, apart(model, student, judges), answer, spearman
     )
 
 
@@ -218,19 +217,6 @@ def _size(model: nn.Module, effects: RoundingEffects, average_bits: float) -> tu
         factors.append(Factor((u,), torch.tensor(sizes, dtype=torch.float64).numpy()))
         weights += matrix.numel()
     return Cost("size", tuple(factors)), average_bits * weights / 8
-
-
-def nearer(model: nn.Module, student: nn.Module, inputs: Sequence[Tensor], judges: Sequence[Tensor]) -> nn.Module:
-    """The student with its BatchNorms' statistics taken anew, where that brings it nearer to the original."""
-    renewed = copy.deepcopy(student)
-    if recalibrate(renewed, tuple(inputs)) and _kl(model, renewed, judges) < _kl(model, student, judges):
-        student = renewed
-    return student.eval()
-
-
-def _kl(model: nn.Module, student: nn.Module, inputs: Sequence[Tensor]) -> float:
-    with evaluating(model), evaluating(student):
-        return divergence(logits_of(model(*inputs)), logits_of(student(*inputs)))
 
 
 def _teller(progress: Progress | None) -> Callable[[str], Callable[[int, int], None] | None]:

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from coldpress.budget import Budget
 from coldpress.cost.profiles import table_for
 from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
-from coldpress.energy.curvature import Sensitivities, divergence
-from coldpress.network import evaluating, logits_of
+from coldpress.energy.curvature import Sensitivities
 from coldpress.plan import Plan, Space
 from coldpress.planning import Progress, calibration_parts, measure_energy
 from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
-from coldpress.recovery import Settings, distil, kept_heads, recalibrate, stream_inputs
+from coldpress.recovery import Settings, apart, distil, kept_heads, nearer, stream_inputs
 from coldpress.single_channels import choose_channels
 from coldpress.space import find_space
 from coldpress.space.bits import faster_dynamic, with_int8_form
@@ -221,9 +220,7 @@ def after_refit(
 
 def loss_on_calibration(task: Task, student: nn.Module, recipe: Recipe) -> float:
     """KL (nats) of a network from the original on the images that judge plans."""
-    _, part = calibration_parts(task, recipe)
-    with evaluating(task.model), evaluating(student):
-        return divergence(logits_of(task.model(*part)), logits_of(student(*part)))
+    return apart(task.model, student, calibration_parts(task, recipe)[1])
 
 
 def surgery(
@@ -239,12 +236,7 @@ def surgery(
     student, plan = apply_plan(
         task.model, space, plan, moments=moments, calibration=inputs, seed=recipe.seed, progress=progress
     )
-    renewed = copy.deepcopy(student)
-    if recalibrate(renewed, tuple(inputs)) and (
-        loss_on_calibration(task, renewed, recipe) < loss_on_calibration(task, student, recipe)
-    ):
-        student = renewed
-    return student.eval(), plan
+    return nearer(task.model, student, inputs, calibration_parts(task, recipe)[1]), plan
 
 
 def carried_out(

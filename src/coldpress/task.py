@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from coldpress import splits
 from coldpress.data import Batch, example_of, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import LOSSES, METRICS, Criterion, Evaluation, Metric, Predict, evaluate, predictor
+from coldpress.names import meant
 from coldpress.network import first_tensor
 
 logger = logging.getLogger("coldpress.task")
@@ -255,8 +255,7 @@ def _known_layers(model: nn.Module, inner: nn.Module, names: Sequence[str]) -> t
     for name in names:
         full = name if name in known else prefix + name
         if full not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-            raise TaskError(f"ignored layer {name!r} is not in the model; near names: {', '.join(near) or 'none'}")
+            raise TaskError(f"ignored layer {name!r} is not in the model{meant(name, known, 3)}")
         found.append(full)
     return tuple(found)
 

@@ -75,7 +75,7 @@ def test_a_contestant_has_a_size_beyond_which_it_is_left_out():
 
 
 def test_an_unknown_name_names_the_near_one():
-    with pytest.raises(PlanError, match="did you mean dwave-tabu"):
+    with pytest.raises(PlanError, match="did you mean 'dwave-tabu'"):
         contestant("dwave_tabu")
 
 

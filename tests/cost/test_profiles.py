@@ -46,7 +46,7 @@ def test_a_roofline_knows_compute_memory_and_launches(name: str) -> None:
 def test_names() -> None:
     assert isinstance(table_for("rpi5", 1, 1), ModelledTable)
     assert isinstance(table_for("host", 1, 1), LatencyTable)
-    with pytest.raises(TaskError, match=r"no device is called 'rpi55'.*did you mean rpi5"):
+    with pytest.raises(TaskError, match=r"no device is called 'rpi55'.*did you mean 'rpi5'"):
         profile("rpi55")
 
 

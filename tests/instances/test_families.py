@@ -57,7 +57,7 @@ def test_the_registry_goes_by_the_families_names():
 
 
 def test_an_unknown_family_names_the_near_one():
-    with pytest.raises(PlanError, match="did you mean qubo-500"):
+    with pytest.raises(PlanError, match="did you mean 'qubo-500'"):
         family("qubo500")
 
 

@@ -120,7 +120,7 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("cifar10-jpg", "cifar10-jpeg"), ("fashion", "fashion-mnist"), ("x", "known")]
+    ("name", "near"), [("cifar10-jpg", "cifar10-jpeg"), ("fashion", "fashion-mnist"), ("x", "there are cifar10")]
 )
 def test_unknown_names_come_with_near_ones(name: str, near: str) -> None:
     with pytest.raises(TaskError, match=near):

@@ -75,7 +75,7 @@ def test_the_number_of_classes_can_be_chosen(name: str) -> None:
         ("cifar_resnet21", "cifar_resnet20"),
         ("torchvision:resnet19", "torchvision:resnet18"),
         ("torchvisio:resnet18", "torchvision:resnet18"),
-        ("nonsense", "known: cifar_resnet18"),
+        ("nonsense", "there are cifar_resnet18"),
     ],
 )
 def test_unknown_names_come_with_near_ones(name: str, near: str) -> None:
@@ -89,7 +89,7 @@ def test_a_factory_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert zoo.model("my_models:tiny", num_classes=5).out_features == 5
     assert zoo.model(f"{tmp_path}/my_models.py:fixed").out_features == 2
     for name, message in [
-        ("my_models:tini", "near names: tiny"),
+        ("my_models:tini", "did you mean 'tiny'"),
         ("my_models:wrong", "returns a int"),
         ("no_models.py:tiny", "no file no_models.py"),
         ("no_models:tiny", "cannot be imported"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from coldpress.contest import _cardinality, _choosers, _embedded, _penalties, _s
 from coldpress.contest.attempt import Attempt
 from coldpress.errors import PlanError
 from coldpress.instances import CardinalityProblem, Instance
+from coldpress.names import meant
 from coldpress.problem import Problem
 from coldpress.solvers import SOLVERS
 
@@ -99,7 +99,5 @@ def contestant(name: str) -> Contestant:
         PlanError: there is none; near names are given.
     """
     if name not in CONTESTANTS:
-        near = difflib.get_close_matches(name, list(CONTESTANTS), n=2, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise PlanError(f"unknown solver {name!r}; there are {', '.join(CONTESTANTS)}{hint}")
+        raise PlanError(f"unknown solver {name!r}; there are {', '.join(CONTESTANTS)}{meant(name, CONTESTANTS)}")
     return CONTESTANTS[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -10,6 +9,7 @@ from math import prod
 from coldpress.cost.grid import plain
 from coldpress.cost.table import LatencyTable, Progress
 from coldpress.errors import TaskError
+from coldpress.names import meant
 from coldpress.plan import LayerShape
 from coldpress.runtime.devices import device
 
@@ -136,9 +136,8 @@ def table_for(name: str, threads: int, batch: int) -> Table:
 def profile(name: str) -> Profile:
     """The profile called ``name``. Raises TaskError, with the near ones, when there is none."""
     if name not in PROFILES:
-        near = difflib.get_close_matches(name, [HOST, *PROFILES], n=2, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise TaskError(f"no device is called {name!r}; there are: {HOST}, {', '.join(PROFILES)}{hint}")
+        known = (HOST, *PROFILES)
+        raise TaskError(f"no device is called {name!r}; there are: {', '.join(known)}{meant(name, known)}")
     return PROFILES[name]
 
 

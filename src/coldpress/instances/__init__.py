@@ -5,7 +5,6 @@ A new family is a frozen dataclass with ``name``, ``title`` and ``make(seed)``, 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from coldpress.errors import PlanError
@@ -14,6 +13,7 @@ from coldpress.instances.cardinality import Cardinality, CardinalityProblem
 from coldpress.instances.choice import CancellingChoice, Chain, DenseChoice, IndefiniteChoice, Joint, Widths
 from coldpress.instances.dense_qubo import DenseQubo
 from coldpress.instances.stored import Stored
+from coldpress.names import meant
 
 __all__ = [
     "FAMILIES",
@@ -60,7 +60,5 @@ def family(name: str) -> Family:
         PlanError: there is none; near names are given.
     """
     if name not in FAMILIES:
-        near = difflib.get_close_matches(name, list(FAMILIES), n=2, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise PlanError(f"unknown family {name!r}; there are {', '.join(FAMILIES)}{hint}")
+        raise PlanError(f"unknown family {name!r}; there are {', '.join(FAMILIES)}{meant(name, FAMILIES)}")
     return FAMILIES[name]

@@ -4,6 +4,7 @@ from coldpress.recovery.attention import check_attention, kept_heads
 from coldpress.recovery.batchnorm import recalibrate
 from coldpress.recovery.distil import distil
 from coldpress.recovery.hints import stream_inputs
+from coldpress.recovery.nearest import apart, nearer
 from coldpress.recovery.settings import Settings, one_cycle
 from coldpress.recovery.train import Epoch, History, fit
 
@@ -11,10 +12,12 @@ __all__ = [
     "Epoch",
     "History",
     "Settings",
+    "apart",
     "check_attention",
     "distil",
     "fit",
     "kept_heads",
+    "nearer",
     "one_cycle",
     "recalibrate",
     "stream_inputs",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from coldpress.errors import SamplerError
+from coldpress.names import meant
 
 LOCAL: Mapping[str, tuple[str, str]] = {
     "bifurcation": ("coldpress.samplers", "SimulatedBifurcationSampler"),
@@ -47,9 +47,7 @@ def check(name: str) -> None:
     """
     stem, _, rest = name.partition(":")
     if not is_name(name):
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SamplerError(f"no sampler is called {name!r}; there are {', '.join(NAMES)}{hint}")
+        raise SamplerError(f"no sampler is called {name!r}; there are {', '.join(NAMES)}{meant(name, NAMES)}")
     if stem in FAR or stem in MOCKS:
         from coldpress.samplers.hardware.vendor import check_token, need
 

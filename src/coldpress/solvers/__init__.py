@@ -6,13 +6,13 @@ A new one is a file with ``solve(problem, *, seed, time_limit) -> Answer`` and a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from coldpress.cost.devices import cache_folder
 from coldpress.errors import ColdpressError
+from coldpress.names import meant
 from coldpress.problem import Problem
 from coldpress.samplers import named
 from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, qubo, random, reinforce, relaxation, tpe
@@ -76,9 +76,7 @@ def check_solver(name: str) -> None:
         named.check(name)
         return
     known = [*SOLVERS, *named.NAMES]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ColdpressError(f"unknown solver {name!r}; use one of {', '.join(known)}{hint}")
+    raise ColdpressError(f"unknown solver {name!r}; use one of {', '.join(known)}{meant(name, known)}")
 
 
 def sampler_called(name: str, folder: Path | None = None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from torch.utils.data import ConcatDataset
 
 from coldpress.data import MemoryData
 from coldpress.errors import TaskError
+from coldpress.names import listed, meant
 from coldpress.splits import split
 from coldpress.windows import WindowData
 from coldpress.zoo import cifar10, fashion_mnist, folder, huggingface, plain_text, text
@@ -88,10 +88,7 @@ def data(
         found = huggingface.data(path, tokenizer, seed) if prefix == "hf" else text.read(Path(name), tokenizer, seed)
         return Splits(*found, tokenizer)
     if name not in _READERS:
-        near = difflib.get_close_matches(name, data_names(), n=3, cutoff=0.4)
-        raise TaskError(
-            f"no data is called {name!r}; {'near names: ' if near else 'known: '}{', '.join(near or data_names())}"
-        )
+        raise TaskError(f"no data is called {name!r}; there are {listed(data_names())}{meant(name, data_names())}")
     given = data_dir or os.environ.get("COLDPRESS_DATA")
     if given is not None and not Path(given).is_dir() and name != "fashion-mini":
         raise TaskError(f"the data folder {given} does not exist; check --data-dir or COLDPRESS_DATA")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -16,6 +15,7 @@ import torchvision
 from torch import nn
 
 from coldpress.errors import TaskError
+from coldpress.names import listed, meant
 from coldpress.zoo import huggingface
 from coldpress.zoo.cifar import CifarResNet
 from coldpress.zoo.fashion import FashionCNN
@@ -53,7 +53,9 @@ def model(
     prefix, _, rest = name.rpartition(":")
     if not prefix:
         if name not in _OWN:
-            raise TaskError(f"no model is called {name!r}; {_near(name, model_names())}")
+            raise TaskError(
+                f"no model is called {name!r}; there are {listed(model_names())}{meant(name, model_names())}"
+            )
         built = _OWN[name](**arguments)
         if pretrained and name != "fashion_cnn":
             raise TaskError(f"{name} has no pretrained weights within coldpress; give a weights file")
@@ -102,8 +104,8 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
 def _torchvision(name: str, pretrained: bool, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[str, ...]]:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        near = _near(f"torchvision:{name}", [f"torchvision:{other}" for other in known])
-        raise TaskError(f"torchvision has no classifier called {name!r}; {near}")
+        near = meant(f"torchvision:{name}", [f"torchvision:{other}" for other in known])
+        raise TaskError(f"torchvision has no classifier called {name!r}; there are {listed(known)}{near}")
     ignored: tuple[str, ...] = ()
     if name in ("googlenet", "inception_v3"):
         # The auxiliary classifiers serve training from scratch alone.
@@ -122,8 +124,8 @@ def _timm(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
         raise TaskError(f"timm:{name} needs timm; install it with: pip install 'coldpress[timm]'") from error
     known = timm.list_models()
     if name.split(".")[0] not in known:
-        near = _near(f"timm:{name}", [f"timm:{other}" for other in known])
-        raise TaskError(f"timm has no model called {name!r}; {near}")
+        near = meant(f"timm:{name}", [f"timm:{other}" for other in known])
+        raise TaskError(f"timm has no model called {name!r}; there are {listed(known)}{near}")
     try:
         built: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
     except Exception as error:
@@ -137,7 +139,7 @@ def _users(module_name: str, factory_name: str, arguments: dict[str, Any]) -> nn
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise TaskError(f"{module_name} has no function {factory_name!r}; {_near(factory_name, public)}")
+        raise TaskError(f"{module_name} has no function {factory_name!r}{meant(factory_name, public)}")
     if arguments and not _takes(factory, "num_classes"):
         raise TaskError(f"{name} takes no argument num_classes; add one, or leave num_classes out")
     built = factory(**arguments)
@@ -161,7 +163,7 @@ def _import(module_name: str, name: str) -> Any:
         return importlib.import_module(module_name)
     except ImportError as error:
         known = [*model_names(), "torchvision:resnet18", "timm:resnet18"]
-        raise TaskError(f"the model {name!r} cannot be imported ({error}); {_near(name, known)}") from error
+        raise TaskError(f"the model {name!r} cannot be imported ({error}){meant(name, known)}") from error
     finally:
         sys.path.remove(here)
 
@@ -169,10 +171,3 @@ def _import(module_name: str, name: str) -> Any:
 def _takes(factory: Callable[..., Any], argument: str) -> bool:
     parameters = inspect.signature(factory).parameters.values()
     return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _near(name: str, known: list[str] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    if near:
-        return f"near names: {', '.join(near)}"
-    return f"known: {', '.join(sorted(known)[:12])}"
