@@ -9,6 +9,7 @@ stays positive semi-definite (quadratic convex reformulation, Billionnet, Elloum
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,18 @@ class Convex:
     def blocks(self) -> list[slice]:
         """Each unit's entries."""
         return [slice(int(a), int(b)) for a, b in zip(self.starts, self.starts[1:]) if b > a]
+
+    @cached_property
+    def _others(self) -> Ints:
+        """Where the entries of y stand among all options of all units."""
+        counts = np.diff(self.starts)
+        return np.arange(len(self.linear)) + np.repeat(np.arange(1, len(counts) + 1), counts)
+
+    def options(self, entries: Floats) -> Floats:
+        """``(m,)`` entries of y as ``(options,)`` of all units: 0 for each unit's first."""
+        found = np.zeros(len(entries) + len(self.starts) - 1)
+        found[self._others] = entries
+        return found
 
     def value(self, y: Floats) -> float:
         """The energy at ``y``, shape ``(m,)``."""

@@ -8,6 +8,7 @@ joins the mixture. Costs stay exact: no product of widths is relaxed.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -54,27 +55,28 @@ class Oracle:
         self.room = room + 2e-9
         sizes = problem.sizes
         self.elimination = Elimination(sizes, [*((u,) for u in range(len(sizes))), *(b.units for b in self.blocks)])
-        self._shapes = [block.table.shape[1:] for block in self.blocks]
         rows = [block.table.reshape(block.table.shape[0], -1) for block in self.blocks]
         every = np.concatenate(rows, axis=1) if rows else np.zeros((max(len(room), 1), 0))
-        self._ends = np.cumsum([0, *(row.shape[1] for row in rows)])
         # 0 times inf is NaN: what is forbidden stays apart from what is priced.
         self._barrier = np.where(np.isinf(every[0]), np.inf, 0.0)
         self._shares = np.where(np.isinf(every), 0.0, every)[: len(room)]
+        self._places = np.cumsum([0, *(row.shape[1] for row in rows)])[:-1]
+        self._strides = np.zeros((len(rows), len(sizes)), dtype=np.int64)
+        for stride, block in zip(self._strides, self.blocks):
+            shape = block.table.shape[1:]
+            stride[list(block.units)] = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
-    def cheapest(self, unary: list[Floats], prices: Floats) -> tuple[float, Ints]:
-        """Least ``sum of unary + prices @ costs``: a lower bound (the value itself if exact) and its choice."""
-        flat = prices @ self._shares + self._barrier
-        ends = zip(self._ends, self._ends[1:], self._shapes)
-        return self.elimination.minimise([*unary, *(flat[a:b].reshape(shape) for a, b, shape in ends)])
+    def cheapest(self, unary: Floats, prices: Floats) -> tuple[float, Ints]:
+        """Least ``sum of unary + prices @ costs``, ``unary`` the options of all units in order, ``(options,)``.
+
+        Returns:
+            A lower bound (the value itself if exact) and its choice.
+        """
+        return self.elimination.minimise_flat(np.concatenate([unary, prices @ self._shares + self._barrier]))
 
     def costs(self, choice: Ints) -> Floats:
-        """Costs ``(Q,)`` of a choice in shares of the limits, constants left out."""
-        total = np.zeros(len(self.room))
-        if len(total):
-            for block in self.blocks:
-                total += block.table[(slice(None), *choice[list(block.units)])]
-        return total
+        """Costs ``(Q,)`` of an allowed choice in shares of the limits, constants left out."""
+        return self._shares[:, self._places + self._strides @ choice].sum(axis=1)
 
     def atom(self, energy: Convex, choice: Ints) -> Atoms:
         """A choice as a row of `Atoms`."""
@@ -122,7 +124,7 @@ def relax(
     Returns:
         The bound (+inf: no plan that ``barred`` allows meets the limits) and the mixture it was reached with.
     """
-    room, starts = oracle.room, energy.starts
+    room, bars = oracle.room, np.concatenate(barred)
     best = -np.inf
     products = atoms.ys @ energy.quadratic
     gram = products @ atoms.ys.T
@@ -133,8 +135,7 @@ def relax(
         convex = float(energy.constant + 0.5 * y @ (gradient + energy.linear))
         excess = float(np.maximum(weights @ atoms.costs - room, 0.0).sum())
         value = convex + penalty * excess
-        unary = [np.concatenate([[0.0], gradient[a:b]]) + bar for a, b, bar in zip(starts, starts[1:], barred)]
-        least, choice = oracle.cheapest(unary, prices)
+        least, choice = oracle.cheapest(energy.options(gradient) + bars, prices)
         best = max(best, convex - float(gradient @ y) + least - float(prices @ room))
         slack = tolerance * max(abs(value), abs(cutoff) if np.isfinite(cutoff) else 0.0)
         known = bool((atoms.choices == choice).all(axis=1).any())
@@ -144,7 +145,7 @@ def relax(
             if excess < 1e-6:
                 break
             # Farkas: prices under which every plan is too dear prove that none is inside the limits.
-            cheapest, _ = oracle.cheapest(barred, prices)
+            cheapest, _ = oracle.cheapest(bars, prices)
             if cheapest - float(prices @ room) > 1e-7 * float(prices.sum()):
                 best = np.inf
                 break
@@ -158,8 +159,11 @@ def relax(
             atoms, products, gram = atoms.take(kept), products[kept], gram[np.ix_(kept, kept)]
         new = oracle.atom(energy, choice)
         product = new.ys @ energy.quadratic
-        cross = atoms.ys @ product.T
-        gram = np.block([[gram, cross], [cross.T, product @ new.ys.T]])
+        cross = atoms.ys @ product[0]
+        smaller, gram = gram, np.empty((len(gram) + 1, len(gram) + 1))
+        gram[:-1, :-1] = smaller
+        gram[-1, :-1] = gram[:-1, -1] = cross
+        gram[-1, -1] = product[0] @ new.ys[0]
         products = np.concatenate([products, product])
         atoms = atoms.join(new)
     return Relaxed(best, value, y, atoms, weights, gradient, prices)

@@ -25,6 +25,7 @@ from coldpress.solvers._state import Arrays, Floats, allowed_start, flatten, mer
 
 Barred = list[Floats]
 _MILP_GAP = 1e-5  # HiGHS' tolerances allow no less
+_ROUNDED = 8  # of so many nodes one is rounded to plans
 _MILP_SHARE = 0.7  # of the time, before branch and bound over mixtures
 
 
@@ -91,24 +92,25 @@ def _bar_dear(progress: Progress, root: Root) -> Barred:
     if progress.choice is None:
         return barred
     relaxed, oracle, energy = root.relaxed, root.oracle, root.energy
-    gradient, prices, y, starts = relaxed.gradient, relaxed.prices, relaxed.y, energy.starts
+    gradient, prices, y, offsets = relaxed.gradient, relaxed.prices, relaxed.y, progress.problem.offsets
     base = float(energy.constant - 0.5 * y @ (gradient - energy.linear)) - float(prices @ oracle.room)
-    unary = [np.concatenate([[0.0], gradient[a:b]]) for a, b in itertools.pairwise(starts)]
+    unary = energy.options(gradient)
     cutoff = progress.energy + 1e-9 * abs(progress.energy)
     for unit, bar in enumerate(barred):
         for option in range(len(bar)):
             if option == progress.choice[unit] or progress.left == 0.0:
                 continue
-            fixed = np.full(len(bar), np.inf)
-            fixed[option] = unary[unit][option]
-            least, _ = oracle.cheapest([*unary[:unit], fixed, *unary[unit + 1 :]], prices)
+            fixed, begin = unary.copy(), int(offsets[unit])
+            fixed[begin : begin + len(bar)] = np.inf
+            fixed[begin + option] = unary[begin + option]
+            least, _ = oracle.cheapest(fixed, prices)
             if base + least > cutoff:
                 bar[option] = np.inf
     return barred
 
 
 def _branch_and_bound(progress: Progress, arrays: Arrays, root: Root, max_gap: float) -> None:
-    count = itertools.count()
+    count, rounded = itertools.count(), itertools.count()
     opened: list[tuple[float, int, Barred, Relaxed]] = [(root.relaxed.bound, next(count), free(progress), root.relaxed)]
     while opened and progress.left > 0.0:
         bound, _, barred, relaxed = heapq.heappop(opened)
@@ -119,7 +121,8 @@ def _branch_and_bound(progress: Progress, arrays: Arrays, root: Root, max_gap: f
             found = _bound_child(progress, root, child, relaxed.atoms, max_gap)
             if found is None or found.bound >= _cutoff(progress, max_gap):
                 continue
-            round_mixture(progress, arrays, root.energy, found)
+            if next(rounded) % _ROUNDED == 0:  # descent costs more than the bound does
+                round_mixture(progress, arrays, root.energy, found)
             if _undecided(child):
                 heapq.heappush(opened, (max(found.bound, bound), next(count), child, found))
     # What was cut off lies above the last cutoff, what is open above the first of the heap.
@@ -170,7 +173,7 @@ def _bound_child(progress: Progress, root: Root, barred: Barred, atoms: Atoms, m
     if allowed.any():
         begin = atoms.take(allowed)
     else:
-        least, choice = root.oracle.cheapest(barred, np.ones(len(root.oracle.room)))
+        least, choice = root.oracle.cheapest(np.concatenate(barred), np.ones(len(root.oracle.room)))
         if not np.isfinite(least):
             return None
         begin = root.oracle.atom(root.energy, choice)
