@@ -3,9 +3,9 @@
     python benchmarks/no_training.py --model hf:DIR/minilm-sst2 --data DIR/sst2 --macs 0.5 0.3 --out FILE
 
 ``coldpress`` decides widths by the curvature energy and re-fits; ``Fisher, single units`` is `--energy fisher`, with
-the re-fit. The others remove whole atoms (a head, a neuron, a channel) and change no other weight: ``uniform magnitude``
-the same share of every group, its smallest weights; ``Fisher alone`` over all groups those of least squared gradient
-of their masks for the MACs that they save. All keep at most the MACs asked for. Test data decide nothing.
+the re-fit. The others remove whole atoms (a head, a neuron, a channel) and change no other weight: ``uniform
+magnitude`` the same share of every group, its smallest weights; ``Fisher alone`` over all groups those of least squared
+gradient of their masks for the MACs that they save. All keep at most the MACs asked for; test data decide nothing.
 """
 
 from __future__ import annotations
