@@ -6,7 +6,9 @@ All plans over a few width units of a network are run once (KL to the original o
 sequential re-fit); then every sampler looks for the least loss within a limit on MACs, at 50 and 200 evaluations, which
 the table answers. A plan over the limit costs ten nats for each share of the limit that it takes too much. The solver
 knows the sensitivities alone, made on other samples, and is looked up once. The published rule ("legacy") knows two
-options a unit, the first and the third, and five evaluations: random search of the same stands beside it.
+options a unit, the first and the third, and five evaluations: random search of the same stands beside it. A genetic
+algorithm is "nsga2" with its one objective; "policy gradient" is the policy of the solver `reinforce`, ten plans an
+update, otherwise as it stands there.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ from coldpress.problem import Problem
 from coldpress.search.objective import Objective, SearchSettings, offered
 from coldpress.search.prepare import trial_data
 from coldpress.search.samplers import sampler
+from coldpress.solvers.reinforce import Policy
 from coldpress.space import find_space
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import collect_moments
 from record import Record, arguments, spread, task_of
 
-SAMPLERS = ("random", "tpe", "nsga2", "qiea", "legacy", "random of two")
+SAMPLERS = ("random", "tpe", "nsga2", "policy gradient", "qiea", "legacy", "random of two")
 TWO = ("legacy", "random of two")
 OVER = 10.0
+BATCH = 10
+"""Plans of one update of the policy: twenty updates within 200 evaluations."""
 MOST = 1000
 """Evaluations after which a search that has not reached the solver's loss is given up."""
 
@@ -109,8 +114,21 @@ class Table:
         return float(self.losses[self.macs <= self.limit].min())
 
 
+def by_policy(table: Table, seed: int, trials: int) -> list[float]:
+    """The best value so far after each evaluation of plans that a policy draws and learns from."""
+    policy, values = Policy(table.shape, np.random.default_rng(seed)), list[float]()
+    while len(values) < trials:
+        plans, states = policy.draw(BATCH)
+        found = np.array([table.value(tuple(plan)) for plan in plans])
+        policy.learn(plans, states, found, 0.5)
+        values += found.tolist()
+    return list(itertools.accumulate(values[:trials], min))
+
+
 def searched(table: Table, name: str, seed: int, trials: int) -> list[float]:
     """The best value so far after each evaluation."""
+    if name == "policy gradient":
+        return by_policy(table, seed, trials)
     study = optuna.create_study(sampler=sampler(name.partition(" ")[0], seed))
 
     def objective(trial: optuna.Trial) -> float:

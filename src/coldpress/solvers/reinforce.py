@@ -43,7 +43,7 @@ def solve(
         BudgetError: no plan inside the budget was found.
     """
     progress, arrays = begin(problem, time_limit)
-    policy = _Policy(problem.sizes, np.random.default_rng(seed))
+    policy = Policy(problem.sizes, np.random.default_rng(seed))
     for update in range(num_updates):
         if update and progress.left == 0.0:
             break
@@ -59,7 +59,7 @@ def solve(
     return progress.answer("reinforce")
 
 
-class _Policy:
+class Policy:
     """Logits of each unit's options: a table, and a slope along the mean strength of the options taken before."""
 
     def __init__(self, sizes: tuple[int, ...], generator: np.random.Generator) -> None:
