@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import coldpress as cp
 from coldpress.cli import app
-from coldpress.commands.reproduce import cells, markdown
+from coldpress.commands.reproduce_edge_pruning import cells, markdown
 from coldpress.papers.edge_pruning import AMOUNTS, METHODS, PUBLISHED, SCALES, EdgePruning, masked, prunable
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -67,8 +67,7 @@ def run(
                 rows.append(found)
             there = {row.name for row in rows}
             kept = [*rows, *(row for row in known if row.name not in there)]
-            data = {"rows": kept, "rank_correlations": ranks or known_ranks}
-            lists = {name: [asdict(one) for one in ones] for name, ones in data.items()}
+            lists = {"rows": _listed(kept), "rank_correlations": _listed(ranks or known_ranks)}
             results.write(folder, {**head, **lists}, markdown(rows, ranks))
     out.print(results.shown(f"{TITLE}, at a rate of {rate:g}", HEADS, all_cells(rows)))
     out.print(results.shown("Rank correlations", RANKED, [ranked_cells(found) for found in ranks]))
@@ -113,6 +112,10 @@ def markdown(rows: Sequence[Row], ranks: Sequence[Ranked]) -> str:
         "Accuracies are on the test data, of the network that was loaded from the packed file.\n"
     )
     return text + ("\n" + results.as_markdown(RANKED, [ranked_cells(found) for found in ranks]) if ranks else "")
+
+
+def _listed(found: Sequence[Row] | Sequence[Ranked]) -> list[dict[str, Any]]:
+    return [asdict(one) for one in found]
 
 
 def _accuracy(row: Row, stage: str) -> str:
