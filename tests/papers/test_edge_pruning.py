@@ -119,7 +119,7 @@ def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert len((out / "iterations.csv").read_text().splitlines()) == 6
     assert "as published: q-bit search" in (out / "table.md").read_text()
     other = ["edge-pruning", *given[:-1], "x", "--scale", "x"]
-    for wrong, says in ((["nothing", *given], "no system is called"), (other, "scale is")):
+    for wrong, says in ((["nothing", *given], "No such command 'nothing'"), (other, "scale is")):
         refused = CliRunner().invoke(app, ["reproduce", *wrong])
         assert refused.exit_code == 2
         assert says in refused.output

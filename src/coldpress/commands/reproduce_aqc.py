@@ -25,7 +25,7 @@ HEADS = (
     "rate",
     "seconds",
     "gammas",
-    "packed",
+    "packed, re-fitted",
     DECODED,
     REFITTED,
     TRAINED,
@@ -92,7 +92,7 @@ def cells(row: Row, bound: float | None) -> list[str]:
         f"{row.reduction:.3f}" if row.reduction is not None else "",
         f"{row.seconds:.1f}" if row.seconds is not None else "",
         str(row.runs) if row.runs else "",
-        formats.size(sizes[0]) if sizes else "",
+        ", ".join(formats.size(size) for size in sizes[:2]),
         *(_accuracy(row, stage) for stage in (DECODED, REFITTED, TRAINED)),
         row.note,
     ]
