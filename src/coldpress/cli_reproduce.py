@@ -10,7 +10,7 @@ import typer
 from coldpress.commands import options
 from coldpress.recipe import Recipe
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Carry out published systems.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 SCALE = "tiny, short or paper: how many evaluations, seeds, seconds and epochs"
 

@@ -56,18 +56,19 @@ def run(
     known_ranks = [Ranked(**found) for found in earlier.get("rank_correlations", [])]
     task = read_task(recipe)
     head = results.head(recipe, scale=scale, settings=settings, solvers=names)
-    rows: list[Row] = []
-    ranks: list[Ranked] = []
+    rows, ranks = known, known_ranks
+    found_rows, found_ranks = list[Row](), list[Ranked]()
     with progress_bars() as tell:
         experiment = AQC(task, rate, amount, names, recipe.seed, [*known, *known_ranks], tell)
         for found in experiment.stages():  # each is kept as soon as it is there, beside those of the run before
             if isinstance(found, Ranked):
-                ranks.append(found)
+                found_ranks.append(found)
+                ranks = found_ranks
             else:
-                rows.append(found)
-            there = {row.name for row in rows}
-            kept = [*rows, *(row for row in known if row.name not in there)]
-            lists = {"rows": _listed(kept), "rank_correlations": _listed(ranks or known_ranks)}
+                found_rows.append(found)
+                there = {row.name for row in found_rows}
+                rows = [*found_rows, *(row for row in known if row.name not in there)]
+            lists = {"rows": [asdict(row) for row in rows], "rank_correlations": [asdict(rank) for rank in ranks]}
             results.write(folder, {**head, **lists}, markdown(rows, ranks))
     out.print(results.shown(f"{TITLE}, at a rate of {rate:g}", HEADS, all_cells(rows)))
     out.print(results.shown("Rank correlations", RANKED, [ranked_cells(found) for found in ranks]))
@@ -112,10 +113,6 @@ def markdown(rows: Sequence[Row], ranks: Sequence[Ranked]) -> str:
         "Accuracies are on the test data, of the network that was loaded from the packed file.\n"
     )
     return text + ("\n" + results.as_markdown(RANKED, [ranked_cells(found) for found in ranks]) if ranks else "")
-
-
-def _listed(found: Sequence[Row] | Sequence[Ranked]) -> list[dict[str, Any]]:
-    return [asdict(one) for one in found]
 
 
 def _accuracy(row: Row, stage: str) -> str:
