@@ -11,16 +11,13 @@ correlations are over random samples of rising strength, and of one strength, on
 from __future__ import annotations
 
 import argparse
-import copy
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import dimod
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import coldpress as cp
 from coldpress.cost.reduction import reduction_rate
@@ -30,12 +27,11 @@ from coldpress.energy.first_order import first_order_changes
 from coldpress.energy.taylor import fisher, taylor
 from coldpress.energy.weight_norm import weight_norm
 from coldpress.filters import FilterSpace
-from coldpress.recovery import Settings, distil, recalibrate
-from coldpress.recovery.rounded import rounded
+from coldpress.papers.decoded import DECODED, TRAINED, carried_out, judge, uniform_bits
+from coldpress.recovery import Settings
 from coldpress.samplers import OneFlipTabuSampler
 from coldpress.solvers.reduction import bisect_gamma, penalise
 from coldpress.space.filters import find_filters
-from coldpress.surgery.decode import Decoded, decode
 from record import Record, arguments, spread, task_of, training_flags, training_recipe
 
 Energies = dict[str, dimod.BinaryQuadraticModel]
@@ -80,32 +76,13 @@ def correlations(
             yield {"energy": name, "rate": None, "what": f"rank correlation, {kind}", "value": value}
 
 
-def judged(task: cp.Task, decoded: Decoded, factory: Callable[[], nn.Module]) -> dict[str, Any]:
-    """The packed file's bytes, and the accuracy of what is loaded from it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "packed.safetensors"
-        size = cp.pack_weights(decoded.model, decoded.bits, path, decoded.plan.structure)
-        loaded = cp.load(path, factory)
-    packed = decoded.model.state_dict()
-    same = all(torch.equal(tensor, packed[name]) for name, tensor in loaded.state_dict().items())
-    found = task.evaluate(loaded)
-    return {
-        "accuracy": found.accuracy,
-        "interval": found.accuracy_interval,
-        "bytes": size.total,
-        "level_bytes": size.levels,
-        "loaded_equal": same,
-    }
-
-
 def solved(
     args: argparse.Namespace, seed: int, task: cp.Task, space: FilterSpace, name: str, energy: Any, rate: float
 ) -> Iterator[dict[str, Any]]:
     """Rows of one energy at one reduction rate."""
     reduction = reduction_rate(space)
     if name == UNIFORM:
-        bits = round(space.most_bits * (1.0 - rate))
-        sample = space.encode([0] * len(space.filters), [space.most_bits - bits] * len(space.layers))
+        sample = uniform_bits(space, rate)
         how: dict[str, Any] = {}
     else:
         options = {"seed": seed, "num_reads": 2}
@@ -120,22 +97,14 @@ def solved(
             "penalty_energy": beside.loss,
             "penalty_seconds": beside.seconds,
         }
-    inputs, _ = task.calibration(args.refit_images)
     how |= {"reduction": space.reduction(sample), "filters_gone": sum(list(sample.values())[: len(space.filters)])}
-    plain = decode(task.model, space, sample)
-    how |= {"bits_kept": plain.weight_bits / plain.original_bits, "bits": plain.bits}
-    yield {"what": "as published", **how, **judged(task, plain, lambda: copy.deepcopy(task.model))}
-    refitted = decode(task.model, space, sample, inputs)
-    recalibrate(refitted.model, tuple(inputs))
-    yield {"what": "re-fitted", **how, **judged(task, refitted, lambda: copy.deepcopy(task.model))}
-    if args.epochs and (not args.train or name in args.train):
+    settings = None
+    if not args.train or name in args.train:
         settings = Settings(**{k: v for k, v in training_recipe(args).items() if k in Settings.__dataclass_fields__})
-        start = time.perf_counter()
-        with rounded(refitted.model, refitted.bits):
-            distil(refitted.model, task.model, task, settings)
-        seconds = time.perf_counter() - start
-        row = judged(task, refitted, lambda: copy.deepcopy(task.model))
-        yield {"what": f"trained {args.epochs} epochs", **how, **row, "train_seconds": seconds}
+    names = {DECODED: "as published", TRAINED: f"trained {args.epochs} epochs"}
+    for stage, decoded, seconds in carried_out(task, space, sample, args.refit_images, settings):
+        bits = {"bits_kept": decoded.weight_bits / decoded.original_bits, "bits": decoded.bits}
+        yield {"what": names.get(stage, stage), **how, **bits, **asdict(judge(task, decoded, seconds))}
 
 
 def measure(args: argparse.Namespace, record: Record, seed: int) -> None:

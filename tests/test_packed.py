@@ -48,6 +48,14 @@ def test_the_file_is_as_large_as_its_bits(tmp_path: Path) -> None:
     assert size.total == (tmp_path / "a").stat().st_size
 
 
+def test_a_single_value_in_the_place_of_many_is_packed(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(4, 1))
+    net[0].bias.data = torch.zeros(1, 28)[:, 0]  # what stays of a row where one channel is kept
+    cp.pack_weights(net, {"0": 3}, tmp_path / "net.safetensors")
+    again = cp.load(tmp_path / "net.safetensors", lambda: torch.nn.Sequential(torch.nn.Linear(4, 1)))
+    assert torch.equal(again[0].bias, net[0].bias)
+
+
 def test_weights_of_the_search_are_packed_at_the_bits_that_their_levels_take(tmp_path: Path) -> None:
     net = chain()
     weight = net.get_submodule("first").get_parameter("weight").detach().flatten(1)

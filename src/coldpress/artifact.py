@@ -42,14 +42,19 @@ PROGRAM_FILES = re.compile(
 
 def check_output(folder: Path, overwrite: bool) -> None:
     """Raise ArtifactError when an artifact cannot be put at ``folder``: it exists, or its parent cannot be written."""
-    if folder.name in ("", ".."):
-        raise ArtifactError(f"--out {str(folder)!r} names no folder of its own; give a new folder, such as run")
+    check_parent(folder)
     if folder.exists() and not overwrite:
         raise ArtifactError(f"{folder} exists; choose another --out, or give --overwrite to replace it")
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder} is a file; an artifact is a folder: choose another --out")
     if folder.exists() and any(folder.iterdir()) and not (folder / "plan.json").is_file():
         raise ArtifactError(f"{folder} is not an artifact, so it is not replaced; choose another --out")
+
+
+def check_parent(folder: Path) -> None:
+    """Make a folder's parent. Raises ArtifactError when the folder has no name, or its parent cannot be written."""
+    if folder.name in ("", ".."):
+        raise ArtifactError(f"--out {str(folder)!r} names no folder of its own; give a new folder, such as run")
     parent = folder.absolute().parent
     with explained(parent):
         parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldpress import cli_benchmark, cli_search
+from coldpress import cli_benchmark, cli_reproduce, cli_search
 from coldpress.commands import options
 from coldpress.commands.terminal import Guarded, start_logging
 from coldpress.memory import keep_freed_memory
@@ -172,6 +172,7 @@ def inspect(
 app.command()(cli_search.search)
 app.command()(cli_search.worker)
 app.add_typer(cli_benchmark.app, name="benchmark")
+app.add_typer(cli_reproduce.app, name="reproduce")
 
 
 @app.command()
@@ -311,33 +312,6 @@ def evaluate(
     }
     given = {name: value for name, value in given.items() if value is not None}
     command.run(target, form, Recipe().changed(given), frozenset(given), split, as_json)
-
-
-@app.command()
-def reproduce(
-    name: Annotated[str, typer.Argument(help="edge-pruning")],
-    model: options.Model = "hf:distilbert-base-uncased-finetuned-sst-2-english",
-    weights: options.Weights = None,
-    data: options.Data = "hf:glue/sst2",
-    data_dir: options.DataDir = None,
-    scale: Annotated[str, typer.Option(help="tiny, short or paper: how many evaluations, seeds and epochs")] = "short",
-    seed: options.Seed = 0,
-    out: options.Out = None,
-    overwrite: options.Overwrite = False,
-) -> None:
-    """Carry out a published system on a model and data, as it was published and corrected, side by side.
-
-    Example: [bold]coldpress reproduce edge-pruning --model hf:FOLDER --data TEXTS --scale short --out results[/bold]
-    """
-    from coldpress.commands import reproduce as command
-    from coldpress.errors import TaskError
-
-    if name != "edge-pruning":
-        raise TaskError(f"no system is called {name!r}; there is: edge-pruning")
-    if out is None:
-        raise TaskError("no place for the results: give --out FOLDER")
-    recipe = Recipe(model=model, weights=weights, data=data, data_dir=data_dir, seed=seed)
-    command.edge_pruning(recipe, scale, out, overwrite, {})
 
 
 @app.command()

@@ -159,7 +159,8 @@ def _unpacked(name: str, described: Mapping[str, Any], tensors: dict[str, Tensor
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        # a copy, since what has one value counts as contiguous whatever its strides, and then has no bytes to view
+        tensor = tensors[name].clone(memory_format=torch.contiguous_format)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import coldpress as cp
 from coldpress.cli import app
-from coldpress.commands.reproduce import cells, markdown
+from coldpress.commands.reproduce_edge_pruning import cells, markdown
 from coldpress.papers.edge_pruning import AMOUNTS, METHODS, PUBLISHED, SCALES, EdgePruning, masked, prunable
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -119,7 +119,7 @@ def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert len((out / "iterations.csv").read_text().splitlines()) == 6
     assert "as published: q-bit search" in (out / "table.md").read_text()
     other = ["edge-pruning", *given[:-1], "x", "--scale", "x"]
-    for wrong, says in ((["nothing", *given], "no system is called"), (other, "scale is")):
+    for wrong, says in ((["nothing", *given], "No such command 'nothing'"), (other, "scale is")):
         refused = CliRunner().invoke(app, ["reproduce", *wrong])
         assert refused.exit_code == 2
         assert says in refused.output

@@ -169,3 +169,38 @@ def test_models_that_do_not_fit_are_refused(
     monkeypatch.setattr(binary, "MOST_COUPLINGS", 100)
     with pytest.raises(SamplerError, match="a penalty on this reduction rate"):
         slack_model(loss, reduction, 0.3, penalty=1.0)
+
+
+class Timed(dimod.Sampler):
+    """Brute force that notes what time it is given, and proves its answer."""
+
+    parameters: dict[str, list[str]] = {"time_limit": []}  # noqa: RUF012
+    properties: dict[str, object] = {}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.given: list[float] = []
+
+    def sample(self, bqm: Bqm, time_limit: float, **_: object) -> dimod.SampleSet:
+        self.given.append(time_limit)
+        found = ExhaustiveSampler().sample(bqm)
+        found.info["lower_bound"] = float(found.first.energy)
+        return found
+
+
+@pytest.mark.parametrize("target", [0.2, 0.5])
+def test_a_proven_bound_of_the_models_bounds_the_loss(models: tuple[FilterSpace, Bqm, Bqm], target: float) -> None:
+    space, loss, reduction = models
+    sampler = Timed()
+    found = bisect_gamma(loss, reduction, target, sampler, space.keep_one, time_limit=60.0)
+    assert found.bound is not None
+    assert 0.5 * least_loss(models, target) <= found.bound <= least_loss(models, target) + 1e-9
+    assert bisect_gamma(loss, reduction, target, ExhaustiveSampler(), space.keep_one).bound is None
+    assert len(sampler.given) == len(found.trace)
+    assert all(0.0 < seconds <= 60.0 for seconds in sampler.given)
+
+
+def test_when_the_time_is_up_no_run_begins(models: tuple[FilterSpace, Bqm, Bqm]) -> None:
+    space, loss, reduction = models
+    found = bisect_gamma(loss, reduction, 0.6, Timed(), space.keep_one, time_limit=1e-9)
+    assert len(found.trace) == 1
+    assert feasible(models, found.sample, 0.6)

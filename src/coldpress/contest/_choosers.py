@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from coldpress.contest.attempt import Attempt
 from coldpress.errors import BudgetError
 from coldpress.problem import Cost, Energy, Factor, Problem
-from coldpress.solvers import SOLVERS
-
-WITHOUT_END: dict[str, dict[str, Any]] = {
-    "anneal": {"num_reads": 1_000_000},
-    "genetic": {"num_generations": 1_000_000_000},
-    "random": {"num_reads": 1_000_000_000},
-    "reinforce": {"num_updates": 1_000_000_000},
-    "tpe": {"n_trials": 1_000_000_000},
-}
-"""Arguments by which a solver takes all of its time; the others end when they are through."""
+from coldpress.solvers import SOLVERS, WITHOUT_END
 
 
 def play(name: str, problem: Problem, seed: int, limit: float) -> Attempt:

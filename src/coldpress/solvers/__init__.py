@@ -18,7 +18,7 @@ from coldpress.samplers import named
 from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, qubo, random, reinforce, relaxation, tpe
 from coldpress.solvers._answer import Answer, relative_gap
 
-__all__ = ["SOLVERS", "Answer", "check_solver", "relative_gap", "sampler_called", "solve"]
+__all__ = ["SOLVERS", "WITHOUT_END", "Answer", "check_solver", "relative_gap", "sampler_called", "solve"]
 
 SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "anneal": anneal.solve,
@@ -32,6 +32,14 @@ SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "relaxation": relaxation.solve,
     "tpe": tpe.solve,
 }
+WITHOUT_END: dict[str, dict[str, Any]] = {
+    "anneal": {"num_reads": 1_000_000},
+    "genetic": {"num_generations": 1_000_000_000},
+    "random": {"num_reads": 1_000_000_000},
+    "reinforce": {"num_updates": 1_000_000_000},
+    "tpe": {"n_trials": 1_000_000_000},
+}
+"""Arguments by which a solver takes all of its time; the others end when they are through."""
 
 
 def solve(

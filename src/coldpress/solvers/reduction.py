@@ -24,6 +24,8 @@ DOUBLINGS = 60
 SAME = 1e-3
 """Gammas that differ by less, relatively, are the same."""
 SLACK_BITS = 7
+LEAST_SECONDS = 1e-3
+"""Of a run whose share of the time is used up."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Reduced:
             was feasible.
         trace: for each run of the sampler (gamma or penalty, loss and reduction of its read of least energy).
         seconds: wall time.
+        bound: no feasible sample has less loss; None where the sampler proves nothing.
     """
 
     sample: Sample
@@ -46,6 +49,7 @@ class Reduced:
     raw: tuple[float, float] | None
     trace: tuple[tuple[float, float, float], ...]
     seconds: float
+    bound: float | None = None
 
 
 def repair(
@@ -81,6 +85,7 @@ def bisect_gamma(
     sampler: Any,
     keep_one: Sequence[Sequence[str]] = (),
     steps: int = 16,
+    time_limit: float | None = None,
     **parameters: Any,
 ) -> Reduced:
     """Sample ``loss - gamma * reduction`` for gammas between one that gives too little and one that gives enough.
@@ -89,10 +94,15 @@ def bisect_gamma(
     smaller gamma only moves the bracket, and the best feasible sample of all runs is kept. Minima over gamma are the
     corners of the trade's convex hull; between two corners `repair` fills in.
 
+    A sampler that proves a ``lower_bound`` of its model, and tells it in the samples' info, bounds the loss too: no
+    sample has less energy there, so what is feasible has at least the loss ``lower_bound + gamma * target``.
+
     Args:
         loss, reduction, target, keep_one: as in `repair`.
         sampler: any `dimod.Sampler`.
         steps: runs after the bracket is found.
+        time_limit: seconds for all runs together, of a sampler with that parameter: each is given an equal share of
+            what is left, and none begins later.
         **parameters: of the sampler's ``sample``: ``num_reads``, ``seed`` and so on.
 
     Raises:
@@ -100,16 +110,25 @@ def bisect_gamma(
         SamplerError: the sampler's answer is refused (see `coldpress.binary.checked`).
     """
     run = _Run(Limited(loss, reduction, target, keep_one))
+    limit = np.inf if time_limit is None else time_limit
+
+    def enough(gamma: float, more: int) -> bool:
+        share = {} if time_limit is None else {"time_limit": max((limit - run.elapsed) / (more + 1), LEAST_SECONDS)}
+        reached = run.sampled(traded(loss, reduction, gamma), sampler, gamma, parameters | share)
+        if run.told is not None:
+            run.bound = max(run.bound, run.told + gamma * run.limited.enough)
+        return reached >= target
+
     low, high = 0.0, run.limited.scale
     for _ in range(DOUBLINGS):
-        if run.sampled(traded(loss, reduction, high), sampler, high, parameters) >= target:
+        if enough(high, steps) or run.elapsed >= limit:
             break
         low, high = high, 2.0 * high
-    for _ in range(steps):
-        if high - low <= SAME * high:
+    for step in range(steps):
+        if high - low <= SAME * high or run.elapsed >= limit:
             break
         gamma = (low * high) ** 0.5 if low else high / 4.0
-        if run.sampled(traded(loss, reduction, gamma), sampler, gamma, parameters) >= target:
+        if enough(gamma, steps - 1 - step):
             high = gamma
         else:
             low = gamma
@@ -209,11 +228,18 @@ class _Run:
         self.loss = np.inf
         self.raw: tuple[float, float] | None = None
         self.trace: list[tuple[float, float, float]] = []
+        self.bound = -np.inf
+        self.told: float | None = None  # the sampler's bound of the last model
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.begin
 
     def sampled(self, model: dimod.BinaryQuadraticModel, sampler: Any, weight: float, parameters: Any) -> float:
         """Sample a model, take what it gives, and return the reduction of its read of least energy."""
         limited = self.limited
         found = checked(sampler.sample(model, **parameters), model)
+        self.told = found.info.get("lower_bound")
         reads = [{v: int(read[v]) for v in limited.variables} for read in found.samples(sorted_by=None)]
         self.offer(reads[0])
         for read in reads:
@@ -235,6 +261,6 @@ class _Run:
     def answer(self) -> Reduced:
         assert self.best is not None
         loss, reduction = self.limited.values(self.best)
-        seconds = time.perf_counter() - self.begin
+        bound = None if np.isneginf(self.bound) else min(self.bound, loss)  # rounding may put it a hair above
         logger.info("%d runs of the sampler: loss %g at reduction %.4f", len(self.trace), loss, reduction)
-        return Reduced(self.best, loss, reduction, self.raw, tuple(self.trace), seconds)
+        return Reduced(self.best, loss, reduction, self.raw, tuple(self.trace), self.elapsed, bound)
