@@ -21,6 +21,7 @@ from coldpress.energy.curvature import sensitivities
 from coldpress.errors import BudgetError, SpaceError, TaskError
 from coldpress.planning import trust_region
 from coldpress.problem import Cost, Factor, Problem
+from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
 from coldpress.solvers import Answer, solve
 from coldpress.space.layers import layer_shapes, tied_modules
@@ -45,7 +46,6 @@ FORMS = (
 )
 """What a layer may be stored as, where bits are decided layer by layer."""
 ROUNDS = 6
-CALIBRATION, REFIT_IMAGES = 256, 1024
 Progress = Callable[[str, int, int], None]
 
 
@@ -85,8 +85,8 @@ def round_network(
     average_bits: float | None = None,
     *,
     forms: Sequence[Form] = FORMS,
-    calibration: int = CALIBRATION,
-    refit_images: int = REFIT_IMAGES,
+    calibration: int = FEW_BITS["calibration"],
+    refit_images: int = FEW_BITS["refit_images"],
     sweeps: int = SWEEPS,
     group_size: int | None = None,
     solver: str = "auto",
@@ -162,8 +162,8 @@ def check_asked(bits: int | None, average_bits: float | None) -> None:
     """Raise TaskError unless one of the two is given."""
     if (bits is None) == (average_bits is None):
         raise TaskError(
-            f"{'neither' if bits is None else 'both'} of bits and average_bits given: give either bits, for all layers, "
-            "or average_bits, to be shared out among them"
+            f"{'neither' if bits is None else 'both'} of bits and average_bits given: give either bits, for all "
+            "layers, or average_bits, to be shared out among them"
         )
 
 

@@ -45,7 +45,9 @@ def rounded(low: int, high: int, group: int | None = None) -> tuple[nn.Module, d
     return model, levels
 
 
-@pytest.mark.parametrize(("low", "high", "group"), [(-8, 7, None), (-2, 1, None), (-128, 127, None), (-8, 7, 8), (-8, 7, 16)])
+@pytest.mark.parametrize(
+    ("low", "high", "group"), [(-8, 7, None), (-2, 1, None), (-128, 127, None), (-8, 7, 8), (-8, 7, 16)]
+)
 def test_the_file_computes_the_same_in_fewer_bytes(tmp_path: Path, low: int, high: int, group: int | None) -> None:
     model, levels = rounded(low, high, group)
     x = torch.rand(4, 3, 6, 6)

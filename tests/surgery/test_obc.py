@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,7 +59,7 @@ def pruned(weight: Tensor, hessian: Tensor, count: int) -> Tensor:
             best, error = next_zero(row, hessian, fixed, [j for j in range(len(row)) if j not in fixed])
             fixed[best] = 0.0
             errors.append(error)
-        orders.append((list(fixed), [after - before for before, after in zip(errors, errors[1:])]))
+        orders.append((list(fixed), [after - before for before, after in itertools.pairwise(errors)]))
     taken = [0] * len(weight)
     for _ in range(count):
         open_rows = [r for r in range(len(weight)) if taken[r] < weight.shape[1]]
