@@ -87,6 +87,10 @@ def result(request: pytest.FixtureRequest) -> cp.RoundedResult:
     return request.getfixturevalue(request.param)
 
 
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def factory(result: cp.RoundedResult) -> type[nn.Module]:
     return Blocks if isinstance(result.network.model, Blocks) else Encoder
 
@@ -177,6 +181,9 @@ def test_what_cannot_be_is_told_and_leaves_nothing_behind(tmp_path: Path) -> Non
         cp.round_to_artifact(task, out, bits=4, budget=("macs=50%",))
     with pytest.raises(BudgetError, match=r"the least is \d\.\d\d") as told:
         cp.round_to_artifact(task, out, average_bits=1.0, **QUICK)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        cp.round_to_artifact(task, out, bits=4, progress=stop, **QUICK)
     assert not list(tmp_path.iterdir())
     least = float(str(told.value).rpartition(" ")[2])
     assert cp.round_network(task, average_bits=least, sweeps=1, **QUICK).average_bits <= least

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from coldpress.surgery.moments import MOST_COLUMNS, columns, unfolds
 from coldpress.surgery.round_layers import Form, round_layers
 from coldpress.surgery.round_weights import SWEEPS, Rounded
 from coldpress.surgery.rounding_effects import RoundingEffects
+from coldpress.surgery.structure import describe_changes
 from coldpress.task import Task
 
 logger = logging.getLogger("coldpress.few_bits")
@@ -59,6 +61,7 @@ class RoundedNetwork:
         forms: how each of them is stored.
         average_bits: bits a weight over all layers that could be rounded, scales and places of zeros included.
         bytes: of all those layers, packed; all else of the network comes on top, in floats.
+        structure: the layers that gained a bias, as `coldpress.pack_weights` takes it beside ``model`` and ``layers``.
         kl: KL divergence (nats) from the original on calibration data that nothing was fitted to.
         answer: the solver's, where bits were decided; its energy is that of the first problem.
         correlation: the energy held against measured losses of random choices; None where nothing was decided.
@@ -69,6 +72,7 @@ class RoundedNetwork:
     forms: dict[str, Form]
     average_bits: float
     bytes: int
+    structure: Mapping[str, Mapping[str, Any]]
     kl: float
     answer: Answer | None = None
     correlation: Correlation | None = None
@@ -98,11 +102,11 @@ def round_network(
 
     Layers that share their weights with another module, and those of more than 6,000 columns, keep floats.
 
-    Memory: layers are taken one by one, and a layer of c columns (a convolution's are channels x kernel) takes some
-    twelve (c, c) matrices of float64 while it is rounded: 2 GB at 4,608 columns, 3.5 GB at 6,000, the most. Beside
-    them: all ``refit_images`` of one layer's activations, the original's outputs at up to 65,536 positions of each
-    layer still to come, and, where bits are decided, the layers' weights in every form (float32), 1 GB of Hessians
-    and up to 4 GB of recorded activations.
+    Memory: layers are taken one by one, and a layer of c columns (a convolution's are channels x kernel) takes nine
+    (c, c) matrices of float64 while it is rounded (measured at 2,304): 1.5 GB at 4,608 columns, 2.6 GB at 6,000, the
+    most. Beside them: all ``refit_images`` of one layer's activations, the original's outputs at up to 65,536
+    positions of each layer still to come, and, where bits are decided, the layers' weights in every form (float32),
+    1 GB of Hessians (or one layer's, where that is more) and up to 4 GB of recorded activations.
 
     Args:
         task: its model, train data to calibrate on, and ``ignored_layers`` that keep floats.
@@ -145,8 +149,9 @@ def round_network(
     student = nearer(model, student, inputs, judges)
     weights = {name: math.prod(_matrix(model, name)) for name in names}
     size = sum(packed_bytes(layers[name], chosen[name]) if name in layers else 4 * weights[name] for name in names)
-    average = 8 * size / sum(weights.values())
-    return RoundedNetwork(student, layers, chosen, average, size, apart(model, student, judges), answer, correlation)
+    average, structure = 8 * size / sum(weights.values()), describe_changes(model, student)
+    kl = apart(model, student, judges)
+    return RoundedNetwork(student, layers, chosen, average, size, structure, kl, answer, correlation)
 
 
 def packed_bytes(layer: Rounded, form: Form) -> int:

@@ -29,7 +29,6 @@ from coldpress.runtime.onnx import export
 from coldpress.runtime.weight_only import store_levels
 from coldpress.solvers import check_solver
 from coldpress.space.layers import layer_shapes
-from coldpress.surgery.structure import describe_changes
 from coldpress.task import Task
 from coldpress.workspace import Workspace
 
@@ -145,7 +144,7 @@ def build(
         command: what reproduces the run.
         seconds: that the steps before took.
     """
-    student, structure = network.model, describe_changes(task.model, network.model)
+    student, structure = network.model, network.structure
     choices = {name: form.label for name, form in network.forms.items()}
     (folder / "plan.json").write_text(Plan(choices, {}, structure).to_json())
     (folder / "recipe.yaml").write_text(recipe.to_yaml())

@@ -32,12 +32,12 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath=True)
 class _Row(NamedTuple):
     """A row of weights; the first ``count`` places are free, those behind are fixed.
 
-    ``index`` tells the column at each place and ``place`` the place of each column; ``inverse`` is P, by places.
+    ``column`` tells the column at each place and ``place`` the place of each column; ``inverse`` is P, by places.
     """
 
     weight: Floats
     inverse: Floats
-    index: Ints
+    column: Ints
     place: Ints
 
 
@@ -136,7 +136,7 @@ def _order(values: Floats, inverse: Floats, block: int, most: int) -> tuple[Ints
         for done in range(columns):
             best, least = -1, 0.0
             for j in range(columns - done):
-                own = row.index[j] // block
+                own = row.column[j] // block
                 if own == len(gone) or gone[own] == most:
                     continue
                 cost = row.weight[j] * row.weight[j] / row.inverse[j, j]
@@ -144,8 +144,8 @@ def _order(values: Floats, inverse: Floats, block: int, most: int) -> tuple[Ints
                     best, least = j, cost
             if best < 0:
                 break
-            order[r, done], harm[r, done] = row.index[best], least
-            gone[row.index[best] // block] += 1
+            order[r, done], harm[r, done] = row.column[best], least
+            gone[row.column[best] // block] += 1
             _settle(row, columns - done, best, 0.0)
     return order, harm
 
@@ -167,7 +167,7 @@ def _fix(values: Floats, inverse: Floats, zeros: Ints, steps: Floats, low: int, 
             _settle(row, count, best, value)
             count -= 1
         for j in range(columns):
-            values[r, row.index[j]] = row.weight[j]
+            values[r, row.column[j]] = row.weight[j]
 
 
 @_compiled
@@ -175,7 +175,7 @@ def _next_level(row: _Row, count: int, steps: Floats, low: int, high: int) -> tu
     """The place of the weight that is rounded next, and its value then."""
     best, value, least, beyond = 0, 0.0, -1.0, -1.0
     for j in range(count):
-        step = steps[row.index[j]]
+        step = steps[row.column[j]]
         level = np.rint(row.weight[j] / step)
         inside = min(max(level, low), high)
         lost = row.weight[j] - inside * step
@@ -193,10 +193,10 @@ def _next_level(row: _Row, count: int, steps: Floats, low: int, high: int) -> tu
 def _settle(row: _Row, count: int, p: int, value: float) -> None:
     """Fix the weight at place p of ``count`` free ones: the others move, and it goes behind them."""
     last = count - 1
-    weight, inverse, index, place = row
+    weight, inverse, column, place = row
     weight[p], weight[last] = weight[last], weight[p]
-    index[p], index[last] = index[last], index[p]
-    place[index[p]], place[index[last]] = p, last
+    column[p], column[last] = column[last], column[p]
+    place[column[p]], place[column[last]] = p, last
     for j in range(count):
         inverse[p, j], inverse[last, j] = inverse[last, j], inverse[p, j]
     for j in range(count):
