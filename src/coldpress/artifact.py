@@ -170,7 +170,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    path = weights_file(folder)
+    path = folder / "model.safetensors"
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
