@@ -47,7 +47,7 @@ def ours(task: cp.Task, args: argparse.Namespace, seed: int, **asked: Any) -> tu
 def one_pass(
     task: cp.Task, args: argparse.Namespace, seed: int, start: str, forms: dict[str, cp.Form]
 ) -> dict[str, Any]:
-    """The row of GPTQ or of rounding to nearest at some forms."""
+    """The row of GPTQ, of OBC or of rounding to nearest at some forms."""
     begun = time.perf_counter()
     inputs, _ = task.calibration(max(args.images, 2 * args.calibration))
     judges = [tensor[args.calibration : 2 * args.calibration] for tensor in inputs]
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--average", type=float, nargs="*", default=[])
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--calibration", type=int, default=256)
+    parser.add_argument("--obc", action="store_true", help="beside Optimal Brain Compression too, which takes minutes")
     args = parser.parse_args()
     record = Record(args, "asked", "method", "seed")
     for seed in args.seeds:
@@ -112,7 +113,7 @@ def measure(task: cp.Task, args: argparse.Namespace, record: Record, seed: int, 
         return
     rows = {}
     rows["ours"], forms = ours(task, args, seed, **asked)
-    for method, start in ONE_PASS.items():
+    for method, start in (ONE_PASS | ({"OBC": "obc"} if args.obc else {})).items():
         rows[method] = one_pass(task, args, seed, start, forms)
         if kind == "average_bits":
             rows[f"{method}, 2 and 3 bits by size"] = one_pass(

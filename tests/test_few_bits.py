@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from coldpress.artifact import load
 from coldpress.errors import BudgetError, SurgeryError, TaskError
 from coldpress.few_bits import Form, packed_bytes, round_network
+from coldpress.packed import pack_weights
 from coldpress.surgery.round_layers import round_layers
 from coldpress.task import Task
 from tiny import as_if_trained
@@ -44,7 +47,7 @@ def task() -> Task:
     return Task(model, (x[:1],), train=train, hold_out=False)
 
 
-def test_every_layer_holds_its_levels_times_scales(task: Task) -> None:
+def test_every_layer_holds_its_levels_times_scales(task: Task, tmp_path: Path) -> None:
     before = copy.deepcopy(task.model.state_dict())
     found = round_network(task, bits=4, calibration=64, refit_images=192, sweeps=4)
     assert list(found.layers) == ["first", "second", "head"]
@@ -55,6 +58,9 @@ def test_every_layer_holds_its_levels_times_scales(task: Task) -> None:
     assert found.bytes == sum(-(-r * c * 4 // 8) + 4 * r for r, c in rows.values())
     assert found.average_bits == pytest.approx(8 * found.bytes / sum(r * c for r, c in rows.values()))
     assert all(torch.equal(before[name], value) for name, value in task.model.state_dict().items())
+    pack_weights(found.model, found.layers, tmp_path / "packed", found.structure)
+    loaded = load(tmp_path / "packed", Blocks).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in found.model.state_dict().items())
 
 
 def test_the_search_with_a_re_fit_is_nearer_to_the_original_than_one_pass(task: Task) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 import coldpress as cp
 from coldpress.energy.filter_correlation import random_samples
@@ -23,6 +24,12 @@ def decoded_of(name: str, refitted: bool = False) -> Decoded:
     net, inputs = build(name), inputs_of(name, 8)
     space = filters_of(net, inputs)
     return decode(net, space, random_samples(space, 3)[1], inputs if refitted else None)
+
+
+def least_bytes(weight: Tensor, bits: int) -> int:
+    """Of a layer's levels: each at so many bits, or those that are not zero and a bit each for where they are."""
+    count, kept = weight.numel(), int((weight != 0).sum())
+    return min(math.ceil(count * bits / 8), math.ceil(kept * bits / 8) + math.ceil(count / 8))
 
 
 @pytest.mark.parametrize("refitted", [False, True])
@@ -40,7 +47,7 @@ def test_the_file_is_as_large_as_its_bits(tmp_path: Path) -> None:
     decoded = decoded_of("padded shortcuts")
     size = cp.pack_weights(decoded.model, decoded.bits, tmp_path / "a")
     weights = {name: decoded.model.get_submodule(name).get_parameter("weight") for name in decoded.bits}
-    assert size.levels == sum(math.ceil(weights[name].numel() * bits / 8) for name, bits in decoded.bits.items())
+    assert size.levels == sum(least_bytes(weights[name], bits) for name, bits in decoded.bits.items())
     assert size.levels * 8 - decoded.weight_bits < 8 * len(weights)
     assert size.scales == 4 * sum(len(weight) for weight in weights.values())
     rest = [t for key, t in decoded.model.state_dict().items() if key.removesuffix(".weight") not in weights]
@@ -64,6 +71,24 @@ def test_weights_of_the_search_are_packed_at_the_bits_that_their_levels_take(tmp
     assert size.levels == math.ceil(81 * 3 / 8)
     loaded = cp.load(tmp_path / "a", Chain)
     torch.testing.assert_close(loaded.get_submodule("first").get_parameter("weight").flatten(1), found.dequantized)
+
+
+@pytest.mark.parametrize("group_size", [None, 10])
+@pytest.mark.parametrize("sparsity", [None, 0.6, "1:3"])
+def test_weights_of_the_search_come_back_to_the_bit(
+    sparsity: float | str | None, group_size: int | None, tmp_path: Path
+) -> None:
+    net = chain()
+    module = net.get_submodule("first")
+    weight, x = module.get_parameter("weight"), torch.rand(27, 90, generator=torch.Generator().manual_seed(1))
+    for sweeps in (0, 4):
+        found = cp.round_weights(weight.flatten(1), x @ x.T, 4, sparsity, sweeps=sweeps, group_size=group_size)
+        module.weight = torch.nn.Parameter(found.dequantized.reshape(weight.shape))
+        size = cp.pack_weights(net, {"first": found}, tmp_path / "a")
+        assert size.levels == least_bytes(found.levels, 4)
+        assert size.scales == 4 * found.scales.numel()
+        loaded = cp.load(tmp_path / "a", Chain).state_dict()
+        assert all(torch.equal(tensor, loaded[key]) for key, tensor in net.state_dict().items())
 
 
 def test_wrapped_networks_and_half_precision_come_back(tmp_path: Path) -> None:

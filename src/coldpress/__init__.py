@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from coldpress.plan import Plan, Space
     from coldpress.problem import Cost, Energy, Factor, Problem
     from coldpress.recipe import Recipe
+    from coldpress.rounded import RoundedResult, round_to_artifact
     from coldpress.selection import Selection
     from coldpress.solvers import Answer, solve
     from coldpress.solvers.select import Selected, select
@@ -42,6 +43,7 @@ __all__ = [
     "Result",
     "Rounded",
     "RoundedNetwork",
+    "RoundedResult",
     "Selected",
     "Selection",
     "Space",
@@ -53,6 +55,7 @@ __all__ = [
     "pack_weights",
     "predict",
     "round_network",
+    "round_to_artifact",
     "round_weights",
     "select",
     "solve",
@@ -69,6 +72,7 @@ _HOMES = {
     "plan": ("Plan", "Space"),
     "problem": ("Cost", "Energy", "Factor", "Problem"),
     "recipe": ("Recipe",),
+    "rounded": ("RoundedResult", "round_to_artifact"),
     "selection": ("Selection",),
     "solvers": ("Answer", "solve"),
     "solvers.select": ("Selected", "select"),

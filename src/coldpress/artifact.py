@@ -33,6 +33,7 @@ logger = logging.getLogger("coldpress.artifact")
 
 FILES = ("plan.json", "recipe.yaml", "model.safetensors", "model.fp32.onnx", "model.onnx", "metrics.json", "log.jsonl")
 PROGRAM = "model.pt2"
+PACKED = "packed.safetensors"
 PROGRAM_FILES = re.compile(
     r"archive_format|archive_version|byteorder|(\.data/)?version|\.data/serialization_id|models/model\.json"
     r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
@@ -96,9 +97,10 @@ def load(folder: str | Path, model_factory: Callable[[], nn.Module] | None = Non
     """The compressed float network of an artifact, in evaluation mode; its outputs equal ``model.fp32.onnx``.
 
     Args:
-        folder: the artifact, or a file that `coldpress.pack_weights` wrote.
+        folder: the artifact of `coldpress.compress` or `coldpress.round_to_artifact`, or a file that
+            `coldpress.pack_weights` wrote.
         model_factory: builds an instance of the original network (its weights do not matter); without it the
-            artifact must hold ``model.pt2``. A packed file needs it.
+            artifact must hold ``model.pt2``. A packed file, and an artifact that holds one, needs it.
 
     Raises:
         ArtifactError: if a file is missing or damaged, or the factory builds another network.
@@ -107,11 +109,12 @@ def load(folder: str | Path, model_factory: Callable[[], nn.Module] | None = Non
         >>> model = load("run", lambda: torchvision.models.resnet18(num_classes=10))  # doctest: +SKIP
     """
     folder = Path(folder)
-    if folder.is_file():
+    packed = folder if folder.is_file() else folder / PACKED
+    if packed.is_file():
         if model_factory is None:
-            raise ArtifactError(f"{folder} holds weights alone: give load() a model_factory")
-        head, weights = read_packed(folder)
-        return _built(folder, model_factory, head["structure"], weights)
+            raise ArtifactError(f"{packed} holds weights alone: give load() a model_factory")
+        head, weights = read_packed(packed)
+        return _built(packed, model_factory, head["structure"], weights)
     if not folder.is_dir():
         raise ArtifactError(f"there is no artifact at {folder}: give the folder that coldpress compress wrote (--out)")
     if model_factory is None:
@@ -163,6 +166,12 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / "metrics.json").read_text()))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder}/metrics.json cannot be read: {error}") from error
+
+
+def weights_file(folder: Path) -> Path:
+    """The file that holds an artifact's weights."""
+    packed = folder / PACKED
+    return packed if packed.is_file() else folder / "model.safetensors"
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldpress import cli_benchmark, cli_reproduce, cli_search
+from coldpress import cli_benchmark, cli_reproduce, cli_round, cli_search
 from coldpress.commands import options
 from coldpress.commands.terminal import Guarded, start_logging
 from coldpress.memory import keep_freed_memory
@@ -169,6 +169,7 @@ def inspect(
     command.run(recipe, _numbers(input_shape), latency, every)
 
 
+app.command("round")(cli_round.round_weights)
 app.command()(cli_search.search)
 app.command()(cli_search.worker)
 app.add_typer(cli_benchmark.app, name="benchmark")

@@ -1,14 +1,16 @@
-"""What an artifact tells of its plan: predicted costs, the solver's answer, the layers, and a sweep of the limit."""
+"""What an artifact tells of its plan: predicted costs, the solver's answer, the energy's worth, other limits."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from coldpress.energy.correlation import Correlation
 from coldpress.plan import Plan
 from coldpress.planning import Planned, pareto
 from coldpress.pricing import Choices, Prices, layer_rows
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
+from coldpress.solvers import Answer
 
 
 def planned_facts(planned: Planned, prices: Prices, recipe: Recipe) -> dict[str, Any]:
@@ -31,21 +33,35 @@ def planned_facts(planned: Planned, prices: Prices, recipe: Recipe) -> dict[str,
             "measured_kl": planned.kl,
             "measured_latency_ms": planned.seconds * 1e3 if planned.seconds is not None else None,
         },
-        "solver": {
-            "name": answer.solver,
-            "energy": answer.energy,
-            "lower_bound": answer.lower_bound,
-            "gap": answer.gap,
-            "seconds": answer.seconds,
-            "rounds": planned.rounds,
-            "budget": recipe.limits().describe(),
-            **answer.facts,
-        },
+        "solver": {**answered(answer), "rounds": planned.rounds, "budget": recipe.limits().describe()},
         "trace": [list(moment) for moment in answer.trace],
         "refused": prices.refused(),
         "layers": layer_rows(problem.space, planned.plan.choices, prices),
         "pareto": [_sweep_row(problem, prices, quantity, limit / whole, plan, kl) for limit, plan, kl in sweep]
         + [_sweep_row(problem, prices, "chosen", 0.0, planned.plan.choices, problem.energy_of(choice))],
+    }
+
+
+def answered(answer: Answer) -> dict[str, Any]:
+    """What a solver's answer tells of itself, as JSON-ready data."""
+    return {
+        "name": answer.solver,
+        "energy": answer.energy,
+        "lower_bound": answer.lower_bound,
+        "gap": answer.gap,
+        "seconds": answer.seconds,
+        **answer.facts,
+    }
+
+
+def correlated(correlation: Correlation) -> dict[str, Any]:
+    """Predicted and measured losses of random plans, as the report draws them."""
+    return {
+        "predicted": correlation.predicted,
+        "measured": correlation.measured,
+        "spearman": correlation.spearman,
+        "spearman_separable": correlation.spearman_separable,
+        "alpha": correlation.alpha,
     }
 
 

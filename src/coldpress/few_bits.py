@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from coldpress.budget import Budget
-from coldpress.energy.correlation import correlate, measure_plans
+from coldpress.energy.correlation import Correlation, correlate, measure_plans
 from coldpress.energy.curvature import sensitivities
-from coldpress.errors import BudgetError, TaskError
+from coldpress.errors import BudgetError, SpaceError, TaskError
 from coldpress.planning import trust_region
 from coldpress.problem import Cost, Factor, Problem
+from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
 from coldpress.solvers import Answer, solve
-from coldpress.space.layers import layer_shapes
-from coldpress.surgery.moments import collect_moments, unfolds
+from coldpress.space.layers import layer_shapes, tied_modules
+from coldpress.surgery.moments import MOST_COLUMNS, columns, unfolds
 from coldpress.surgery.round_layers import Form, round_layers
 from coldpress.surgery.round_weights import SWEEPS, Rounded
 from coldpress.surgery.rounding_effects import RoundingEffects
+from coldpress.surgery.structure import describe_changes
 from coldpress.task import Task
 
 logger = logging.getLogger("coldpress.few_bits")
@@ -53,13 +57,14 @@ class RoundedNetwork:
 
     Attributes:
         model: computes with the rounded weights, as floats.
-        layers: what each layer was rounded to.
-        forms: how each layer is stored.
-        average_bits: bits a weight over these layers, scales and places of zeros included.
-        bytes: of these layers, packed; all else of the network comes on top, in floats.
+        layers: what each layer was rounded to; one that could be, and is not named, was left in floats.
+        forms: how each of them is stored.
+        average_bits: bits a weight over all layers that could be rounded, scales and places of zeros included.
+        bytes: of all those layers, packed; all else of the network comes on top, in floats.
+        structure: the layers that gained a bias, as `coldpress.pack_weights` takes it beside ``model`` and ``layers``.
         kl: KL divergence (nats) from the original on calibration data that nothing was fitted to.
         answer: the solver's, where bits were decided; its energy is that of the first problem.
-        spearman: the energy's rank correlation with measured losses of random choices; None where nothing was decided.
+        correlation: the energy held against measured losses of random choices; None where nothing was decided.
     """
 
     model: nn.Module
@@ -67,9 +72,15 @@ class RoundedNetwork:
     forms: dict[str, Form]
     average_bits: float
     bytes: int
+    structure: Mapping[str, Mapping[str, Any]]
     kl: float
     answer: Answer | None = None
-    spearman: float | None = None
+    correlation: Correlation | None = None
+
+    @property
+    def spearman(self) -> float | None:
+        """The energy's rank correlation with measured losses of random choices."""
+        return None if self.correlation is None else self.correlation.spearman
 
 
 def round_network(
@@ -78,8 +89,8 @@ def round_network(
     average_bits: float | None = None,
     *,
     forms: Sequence[Form] = FORMS,
-    calibration: int = 256,
-    refit_images: int = 1024,
+    calibration: int = FEW_BITS["calibration"],
+    refit_images: int = FEW_BITS["refit_images"],
     sweeps: int = SWEEPS,
     group_size: int | None = None,
     solver: str = "auto",
@@ -89,6 +100,14 @@ def round_network(
 ) -> RoundedNetwork:
     """Round the weights of all linear layers and convolutions of one group; the model itself is not changed.
 
+    Layers that share their weights with another module, and those of more than 6,000 columns, keep floats.
+
+    Memory: layers are taken one by one, and a layer of c columns (a convolution's are channels x kernel) takes nine
+    (c, c) matrices of float64 while it is rounded (measured at 2,304): 1.5 GB at 4,608 columns, 2.6 GB at 6,000, the
+    most. Beside them: all ``refit_images`` of one layer's activations, the original's outputs at up to 65,536
+    positions of each layer still to come, and, where bits are decided, the layers' weights in every form (float32),
+    1 GB of Hessians (or one layer's, where that is more) and up to 4 GB of recorded activations.
+
     Args:
         task: its model, train data to calibrate on, and ``ignored_layers`` that keep floats.
         bits: of every layer; or
@@ -97,47 +116,42 @@ def round_network(
         calibration: samples for the energy, and as many to judge choices on.
         refit_images: samples for the re-fit and for the layers' Hessians.
         sweeps: of the search in each layer.
-        group_size: columns that share a scale, with ``bits``.
+        group_size: columns that share a scale, in forms that do not say it themselves; None: a whole row does.
         solver: of the choice.
         seed: of the search and the solver.
-        executor: maps over layers while options are looked at.
+        executor: maps over a layer's forms while options are looked at.
         progress: called with (step, done, in all).
 
     Raises:
         TaskError: neither or both of ``bits`` and ``average_bits`` are given.
-        BudgetError: no choice of forms has so few bits.
+        SpaceError: no layer can be rounded.
+        BudgetError: no choice of forms has so few bits; the message says how few there can be.
         SurgeryError: bits are out of range, or weights or inputs are not finite.
     """
-    if (bits is None) == (average_bits is None):
-        raise TaskError("give either bits, for all layers, or average_bits, to be shared out among them")
+    check_asked(bits, average_bits)
     model, told = task.model, _teller(progress)
     names = _layers(task)
+    offered = {name: _offered(model, name, forms, group_size) for name in names}
+    if average_bits is not None:
+        _check_reachable(model, offered, average_bits)
     inputs, _ = task.calibration(max(refit_images, 2 * calibration))
     judges = [tensor[calibration : 2 * calibration] for tensor in inputs]
-    answer, spearman = None, None
+    answer, correlation = None, None
     if bits is not None:
         chosen = {name: Form(bits, group_size=group_size) for name in names}
     else:
         assert average_bits is not None
-        moments = collect_moments(model, names, inputs, seed=seed)
-        effects = RoundingEffects(
-            model,
-            {name: _offered(model, name, forms) for name in moments},
-            moments,
-            seed,
-            executor,
-            told("round options"),
-        )
+        effects = RoundingEffects(model, offered, inputs, seed, executor, told("round options"))
         first = [tensor[:calibration] for tensor in inputs]
-        chosen, answer, spearman = _choose(model, effects, average_bits, first, judges, solver, seed, progress)
+        chosen, answer, correlation = _choose(model, effects, average_bits, first, judges, solver, seed, progress)
     student = copy.deepcopy(model)
     layers = round_layers(student, model, inputs, chosen, sweeps=sweeps, seed=seed, progress=told("round layers"))
     student = nearer(model, student, inputs, judges)
-    size = sum(packed_bytes(layers[name], form) for name, form in chosen.items())
-    weights = sum(layer.levels.numel() for layer in layers.values())
-    return RoundedNetwork(
-        student, layers, chosen, 8 * size / max(weights, 1), size, apart(model, student, judges), answer, spearman
-    )
+    weights = {name: math.prod(_matrix(model, name)) for name in names}
+    size = sum(packed_bytes(layers[name], chosen[name]) if name in layers else 4 * weights[name] for name in names)
+    average, structure = 8 * size / sum(weights.values()), describe_changes(model, student)
+    kl = apart(model, student, judges)
+    return RoundedNetwork(student, layers, chosen, average, size, structure, kl, answer, correlation)
 
 
 def packed_bytes(layer: Rounded, form: Form) -> int:
@@ -149,20 +163,59 @@ def packed_bytes(layer: Rounded, form: Form) -> int:
     return -(-(kept * form.bits + rows * columns) // 8) + 4 * layer.scales.numel()
 
 
+def check_asked(bits: int | None, average_bits: float | None) -> None:
+    """Raise TaskError unless one of the two is given."""
+    if (bits is None) == (average_bits is None):
+        raise TaskError(
+            f"{'neither' if bits is None else 'both'} of bits and average_bits given: give either bits, for all "
+            "layers, or average_bits, to be shared out among them"
+        )
+
+
 def _layers(task: Task) -> list[str]:
-    """Names of the layers that can be rounded, in network order."""
-    ignored = tuple(task.ignored_layers)
-    return [
-        name
-        for name in layer_shapes(task.model, task.example_inputs)
-        if unfolds(task.model.get_submodule(name)) and not any(f"{name}.".startswith(f"{i}.") for i in ignored)
-    ]
+    """Names of the layers that can be rounded, in network order. Raises SpaceError where there is none."""
+    ignored, tied = tuple(task.ignored_layers), tied_modules(task.model)
+    found = []
+    for name in layer_shapes(task.model, task.example_inputs):
+        module = task.model.get_submodule(name)
+        if not unfolds(module) or name in tied or any(f"{name}.".startswith(f"{i}.") for i in ignored):
+            continue
+        if columns(module) > MOST_COLUMNS:
+            logger.warning("%s keeps floats: it has %d columns, more than %d", name, columns(module), MOST_COLUMNS)
+            continue
+        found.append(name)
+    if not found:
+        raise SpaceError(
+            "no layer of this model can be rounded: there must be a linear layer, or a convolution of one group with "
+            f"zeros as padding, of at most {MOST_COLUMNS:,} columns, whose weights are its own and that is not ignored"
+        )
+    return found
 
 
-def _offered(model: nn.Module, name: str, forms: Sequence[Form]) -> list[Form]:
+def _offered(model: nn.Module, name: str, forms: Sequence[Form], group_size: int | None) -> list[Form]:
     """The forms in the order of their bytes, the most first."""
-    rows, columns = model.get_submodule(name).get_parameter("weight").flatten(1).shape
-    return sorted(forms, key=lambda form: -form.bytes(rows, columns))
+    rows, width = _matrix(model, name)
+    own = [replace(form, group_size=form.group_size or group_size) for form in forms]
+    return sorted(own, key=lambda form: -form.bytes(rows, width))
+
+
+def _matrix(model: nn.Module, name: str) -> tuple[int, int]:
+    """Rows and columns of a layer's weights."""
+    module = model.get_submodule(name)
+    return len(module.get_parameter("weight")), columns(module)
+
+
+def _check_reachable(model: nn.Module, offered: Mapping[str, Sequence[Form]], average_bits: float) -> None:
+    """Raise BudgetError, before time is spent, where no choice of forms has so few bits."""
+    shapes = {name: _matrix(model, name) for name in offered}
+    smallest = sum(min(form.bytes(*shapes[name]) for form in own) for name, own in offered.items())
+    least = 8 * smallest / sum(rows * width for rows, width in shapes.values())
+    if least > average_bits:
+        rounded_up = math.ceil(100 * least) / 100
+        raise BudgetError(
+            f"no choice of forms has {average_bits:g} bits a weight on average, scales and places of zeros included: "
+            f"the least is {rounded_up:.2f}"
+        )
 
 
 def _choose(
@@ -174,14 +227,10 @@ def _choose(
     solver: str,
     seed: int,
     progress: Progress | None,
-) -> tuple[dict[str, Form], Answer, float]:
+) -> tuple[dict[str, Form], Answer, Correlation]:
     """The form of every layer: least energy within the bits, re-linearised around the choice while that helps."""
     space, told = effects.space, _teller(progress)
     costs, limit = _size(model, effects, average_bits)
-    smallest = sum(float(factor.table.min()) for factor in costs.factors)
-    if smallest > limit:
-        least = average_bits * smallest / limit
-        raise BudgetError(f"no choice of forms has {average_bits:g} bits a weight on average: the least is {least:.2f}")
     budget = Budget(size=limit)
     found = sensitivities(model, space, effects, inputs, progress=told("energy"))
     correlation = correlate(model, space, effects, found, judges, seed=seed, progress=told("random choices"))
@@ -204,18 +253,17 @@ def _choose(
         if now >= loss:
             break
         loss, choices = now, dict(other.plan.choices)
-    return effects.chosen(choices), answer, correlation.spearman
+    return effects.chosen(choices), answer, correlation
 
 
 def _size(model: nn.Module, effects: RoundingEffects, average_bits: float) -> tuple[Cost, float]:
     """Bytes of the layers as a function of their forms, and the bytes that so many bits a weight allow."""
     factors, weights = [], 0
     for u, unit in enumerate(effects.space.units):
-        matrix = model.get_submodule(unit.name).get_parameter("weight").flatten(1)
-        forms = effects.forms[unit.name].values()
-        sizes = [4 * matrix.numel(), *(form.bytes(*matrix.shape) for form in forms)]
-        factors.append(Factor((u,), torch.tensor(sizes, dtype=torch.float64).numpy()))
-        weights += matrix.numel()
+        rows, width = _matrix(model, unit.name)
+        sizes = [4 * rows * width, *(form.bytes(rows, width) for form in effects.forms[unit.name].values())]
+        factors.append(Factor((u,), np.array(sizes, np.float64)))
+        weights += rows * width
     return Cost("size", tuple(factors)), average_bits * weights / 8
 
 

@@ -21,12 +21,12 @@ from coldpress.deploy import score_deployed
 from coldpress.energy.correlation import Correlation
 from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import BudgetError, TaskError
-from coldpress.facts import planned_facts
+from coldpress.facts import correlated, planned_facts
 from coldpress.plan import Plan, Space
 from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, given_plan
 from coldpress.pricing import Prices
 from coldpress.problem import Problem
-from coldpress.recipe import Recipe
+from coldpress.recipe import ROUND_ONLY, Recipe
 from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
@@ -173,6 +173,8 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
         given = given.changed({"budget": [f"{name}={value}" for name, value in budget.given().items()]})
     if not given.budget and given.max_accuracy_drop is None and not given.choices:
         raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both; or a plan's choices")
+    if given.rounds_weights():
+        raise TaskError(f"{', '.join(ROUND_ONLY)} are of coldpress round (round_to_artifact); compress has int8")
     check_alone("compress")
     # What only a late step would refuse is refused before time is spent.
     steps.training_settings(given)
@@ -261,14 +263,10 @@ def _run(
         "refused": {**space.refused, **facts.pop("refused")},
         "history": curve,
         "correlation": {
-            "predicted": correlation.predicted,
-            "measured": correlation.measured,
+            **correlated(correlation),
             "predicted_refit": after.predicted,
             "measured_refit": after.measured,
-            "spearman": correlation.spearman,
-            "spearman_separable": correlation.spearman_separable,
             "spearman_refit": after.spearman,
-            "alpha": correlation.alpha,
         },
         "planning": {"seconds": found.seconds, "full_pass": found.full_pass, "runs": found.runs},
     }

@@ -241,22 +241,26 @@ def layer_rows(space: Space, choices: Choices, prices: Prices) -> list[dict[str,
         if shape is None:
             return None
         ms = seconds_of(prices.table, shape) * prices.calibration[0] * 1e3 if prices.table is not None else None
-        return {
-            "in": shape.in_channels,
-            "out": shape.out_channels,
-            "kernel": list(shape.kernel),
-            "groups": shape.groups,
-            "method": shape.method,
-            "rank": list(shape.rank),
-            "bits": shape.bits,
-            "dynamic": shape.dynamic,
-            "calls": shape.calls,
-            "macs": shape.macs,
-            "bytes": shape.bytes,
-            "ms": ms,
-        }
+        return shape_facts(shape) | {"ms": ms}
 
     return [
         {"name": site.name, "kind": site.shape.kind, "before": describe(site.shape), "after": describe(shape)}
         for site, shape in space.configured(choices)
     ]
+
+
+def shape_facts(shape: LayerShape) -> dict[str, object]:
+    """A layer's shape and what it costs, for the report."""
+    return {
+        "in": shape.in_channels,
+        "out": shape.out_channels,
+        "kernel": list(shape.kernel),
+        "groups": shape.groups,
+        "method": shape.method,
+        "rank": list(shape.rank),
+        "bits": shape.bits,
+        "dynamic": shape.dynamic,
+        "calls": shape.calls,
+        "macs": shape.macs,
+        "bytes": shape.bytes,
+    }

@@ -8,6 +8,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,44 @@ def build(
     if task.per_token:
         export_with_past(student, task.example_inputs, folder / WITH_PAST)
     files = {"original": original, "compressed": folder / "model.onnx"}
+    metrics, found = measured(task, student, files, recipe)
+    details |= found
+    metrics["compressed"]["kl"] = facts.pop("kl")
+    predicted, fraction = facts["predicted"], facts["predicted"].get("latency_fraction")
+    if recipe.device != HOST and fraction:
+        metrics["modelled"] = _modelled(recipe.device, predicted["latency_ms"], fraction)
+        fraction = None  # of another machine
+    median = metrics["original"]["latency_ms"]["median"]
+    predicted["latency_ms"] = None if fraction is None else fraction * median
+    if (memory := recipe.memory_bytes()) is not None:
+        sample = [tensor[:1].repeat(recipe.batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in task.example_inputs]
+        peak = run_within(files["compressed"], sample, memory, recipe.threads)
+        metrics["memory"] = {"limit": memory, "peak": peak}
+    metrics |= facts
+    metrics |= {
+        "plan": dict(plan.choices),
+        "int8_layers": list(names),
+        "dynamic_layers": [name for name, form in names.items() if form == "dynamic"],
+        **circumstances(task, recipe, command or "coldpress.compress(...) with recipe.yaml"),
+    }
+    metrics["budget"] = _kept(recipe, metrics)
+    original.unlink()
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (folder / "details.json").write_text(json.dumps(details))
+    return metrics
+
+
+def measured(
+    task: Task, student: nn.Module, files: Mapping[str, Path], recipe: Recipe
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both sides evaluated and timed on the runtime: entries of metrics.json and of details.json.
+
+    Args:
+        task: the original and the data that results are reported on (test, else validation).
+        student: the compressed network.
+        files: the ONNX file of either of `SIDES`.
+        recipe: threads, batch and seed of the timing.
+    """
     times = time_files(files, task.example_inputs, threads=recipe.threads, batch=recipe.batch, seed=recipe.seed)
     split: Split | None = task.report_split if task.test is not None or task.validation is not None else None
     judged = (
@@ -90,7 +129,7 @@ def build(
         side: _side(model, files[side], times[side], judged.get(side), task)
         for side, model in (("original", task.model), ("compressed", student))
     }
-    metrics["compressed"]["kl"] = facts.pop("kl")
+    details: dict[str, Any] = {}
     if judged:
         comparison = compare(judged["original"], judged["compressed"])
         metrics["comparison"] = {**asdict(comparison), "split": split}
@@ -109,32 +148,19 @@ def build(
         "shapes": plain(task.example_inputs),
         "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in task.example_inputs],
     }
-    predicted, fraction = facts["predicted"], facts["predicted"].get("latency_fraction")
-    if recipe.device != HOST and fraction:
-        metrics["modelled"] = _modelled(recipe.device, predicted["latency_ms"], fraction)
-        fraction = None  # of another machine
-    predicted["latency_ms"] = None if fraction is None else fraction * times["original"].median
-    if (memory := recipe.memory_bytes()) is not None:
-        sample = [tensor[:1].repeat(recipe.batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in task.example_inputs]
-        peak = run_within(files["compressed"], sample, memory, recipe.threads)
-        metrics["memory"] = {"limit": memory, "peak": peak}
-    metrics |= facts
-    metrics |= {
+    return metrics, details
+
+
+def circumstances(task: Task, recipe: Recipe, command: str) -> dict[str, Any]:
+    """What was compressed, how, and where: entries of metrics.json."""
+    return {
         "name": task.name,
-        "plan": dict(plan.choices),
-        "int8_layers": list(names),
-        "dynamic_layers": [name for name, form in names.items() if form == "dynamic"],
         "first_output": isinstance(task.model, FirstOutput),
         "seed": recipe.seed,
         "versions": versions(),
         "device": device(recipe.threads).summary(),
-        "command": command or "coldpress.compress(...) with recipe.yaml",
+        "command": command,
     }
-    metrics["budget"] = _kept(recipe, metrics)
-    original.unlink()
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    (folder / "details.json").write_text(json.dumps(details))
-    return metrics
 
 
 def _modelled(name: str, milliseconds: float, fraction: float) -> dict[str, Any]:

@@ -19,6 +19,10 @@ Objective = Literal["latency", "size", "macs"]
 ENERGIES = ("curvature", "separable", "fisher")
 KINDS = ("width", "rank", "bits", "depth")
 Int8 = Literal["auto", "static", "dynamic", "both"]
+ROUND_ONLY = ("bits", "average_bits", "group_size")
+"""Settings that are of `coldpress round` alone."""
+FEW_BITS = {"calibration": 256, "refit_images": 1024}
+"""Settings whose defaults are others there."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Recipe:
         measure_seconds: how long layers may be measured; what is left then is interpolated.
         seed: of everything random.
         ignored_layers: modules that stay as they are.
+        bits, average_bits, group_size: of `coldpress round`: bits of every weight, or on average; columns that share
+            a scale (None: a whole row).
     """
 
     model: str | None = None
@@ -88,6 +94,9 @@ class Recipe:
     measure_seconds: float = 120.0
     seed: int = 0
     ignored_layers: tuple[str, ...] = ()
+    bits: int | None = None
+    average_bits: float | None = None
+    group_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("budget", "units", "choices", "ignored_layers"):
@@ -124,6 +133,9 @@ class Recipe:
             "batch": (self.batch >= 1, "1 or more"),
             "tokens": (self.tokens is None or self.tokens >= 1, "1 or more"),
             "rounds": (self.rounds >= 0, "0 or more"),
+            "bits": (self.bits is None or 2 <= self.bits <= 8, "from 2 to 8"),
+            "average_bits": (self.average_bits is None or self.average_bits > 0, "above 0"),
+            "group_size": (self.group_size is None or self.group_size >= 1, "1 column or more"),
         }
         for name, (fine, what) in allowed.items():
             if not fine:
@@ -157,6 +169,10 @@ class Recipe:
         """Whether the plan depends on measured times."""
         return "latency" in self.limits().given() or not self.budget or "bits" in self.kinds() or "rank" in self.kinds()
 
+    def rounds_weights(self) -> bool:
+        """Whether it is a recipe of `coldpress round`."""
+        return any(getattr(self, name) is not None for name in ROUND_ONLY)
+
     def key(self) -> str:
         """Changes when a stopped run must not be continued under this recipe."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
@@ -164,7 +180,8 @@ class Recipe:
     def to_yaml(self) -> str:
         """The recipe as YAML; ``Recipe.read`` reads it back."""
         data = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return "# coldpress compress --recipe THIS_FILE --out FOLDER\n" + yaml.safe_dump(data, sort_keys=False)
+        command = "compress" if not self.rounds_weights() else "round"
+        return f"# coldpress {command} --recipe THIS_FILE --out FOLDER\n" + yaml.safe_dump(data, sort_keys=False)
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from coldpress.surgery.effects import Effects
 from coldpress.surgery.events import record, shortcuts
 from coldpress.surgery.moments import collect_moments, input_rows, output_rows, second_moments
 from coldpress.surgery.refit import dense_weight, refit
+from coldpress.surgery.targets import Sums
 from coldpress.zoo.cifar import CifarResNet
 from tiny import NETWORKS, Projected, as_if_trained, build, images, inputs_of, space_of
 
@@ -177,3 +179,24 @@ def test_padding_that_only_some_samples_have_does_not_misplace_events() -> None:
         with torch.no_grad():
             error.append(float((small(ids, mask) - model(ids, mask)).norm()))
     assert error[1] < 1.05 * error[0]
+
+
+def test_the_moments_of_one_layer_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Sums] = weakref.WeakSet()
+
+    class Counted(Sums):
+        def __init__(self) -> None:
+            super().__init__()
+            alive.add(self)
+
+    monkeypatch.setattr("coldpress.surgery.refit.Sums", Counted)
+    model, held = build("concatenation"), []
+    refit(
+        copy.deepcopy(model),
+        model,
+        inputs_of("concatenation", 8),
+        outputs={},
+        factored={},
+        fitted=lambda *_: held.append(len(alive)),
+    )
+    assert held == [1, 1, 1, 1]

@@ -150,7 +150,7 @@ def test_gptq_carries_errors_to_columns_that_are_left() -> None:
     [
         ({"bits": 1}, "bits is 1; it must be from 2 to 8"),
         ({"bits": 9}, "bits is 9"),
-        ({"start": "obq"}, "start is 'obq'; choose gptq, nearest"),
+        ({"start": "obq"}, "start is 'obq'; choose gptq, nearest, obc"),
         ({"sparsity": 1.0}, "sparsity is 1.0"),
         ({"sparsity": "4:2"}, "sparsity is '4:2'"),
         ({"sweeps": -1}, "sweeps is -1"),

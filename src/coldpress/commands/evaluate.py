@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from coldpress import scores, zoo
-from coldpress.artifact import PROGRAM, load
+from coldpress.artifact import PROGRAM, load, weights_file
 from coldpress.commands.subject import build_model, read_data, timing_example
 from coldpress.commands.terminal import out
 from coldpress.data import read_batches
@@ -116,7 +116,7 @@ def _subject(target: Path | None, form: str | None, recipe: Recipe, splits: zoo.
         return Subject(str(target / PROGRAM), model=load(target))
     name, outputs = recipe.model, recipe.num_classes
     model = load(target, lambda: build_model(name, "random", outputs, splits))
-    return Subject(str(target / "model.safetensors"), model=model)
+    return Subject(str(weights_file(target)), model=model)
 
 
 def _evaluate(subject: Subject, data: Any, split: str, example: tuple[Tensor, ...], batch: int) -> Evaluation:

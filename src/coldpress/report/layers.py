@@ -89,6 +89,8 @@ def _kind(kind: str, shape: Json) -> str:
 
 
 def _bits(shape: Json) -> str:
+    if shape.get("form"):
+        return str(shape["form"])
     if not shape.get("bits"):
         return ""
     name = {32: "fp32", 8: "int8"}.get(shape["bits"], str(shape["bits"]))
@@ -118,7 +120,8 @@ def summary(layers: Sequence[Json]) -> str:
     parts = (
         ("narrower", sum(layer["after"].get("out", 0) < layer["before"].get("out", 0) for layer in kept)),
         ("factorised", sum(bool(_form(layer["after"])) for layer in kept)),
-        ("in int8", sum(layer["after"].get("bits") == 8 for layer in kept)),
+        ("in int8", sum(layer["after"].get("bits") == 8 and not layer["after"].get("form") for layer in kept)),
+        ("with weights in few bits", sum(bool(layer["after"].get("form")) for layer in kept)),
         ("dropped", len(layers) - len(kept)),
     )
     done = [f"{number} {words}" for words, number in parts if number]

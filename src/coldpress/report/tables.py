@@ -89,6 +89,10 @@ def comparison(metrics: Json) -> list[Row]:
         pair = before.get(field), after.get(field)
         words = ("smaller", "larger") if field == "file_bytes" else ("fewer", "more")
         add(label, pair, show, formats.ratio(*pair, *words))
+    pair = before.get("packed_bytes"), after.get("packed_bytes")
+    add("All tensors, packed", pair, formats.size, formats.ratio(*pair, "smaller", "larger"), "to store; not to run")
+    pair = before.get("average_bits"), after.get("average_bits")
+    add("Bits a weight", pair, formats.three, "", "of the layers that can be rounded, scales included")
     pair = before.get("sparsity"), after.get("sparsity")
     if any(pair):
         add("Zeros among the weights", pair, formats.percent, "", "no speed comes of these")

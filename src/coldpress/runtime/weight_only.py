@@ -31,7 +31,10 @@ Floats = NDArray[np.float32]
 
 
 def store_levels(
-    fp32_path: str | Path, path: str | Path, layers: Mapping[str, Levels], group_size: int | None = None
+    fp32_path: str | Path,
+    path: str | Path,
+    layers: Mapping[str, Levels],
+    group_size: int | Mapping[str, int] | None = None,
 ) -> Path:
     """Write a copy of an ONNX model whose named layers' weights are stored as integers, of 4 or 8 bits, and scales.
 
@@ -39,11 +42,11 @@ def store_levels(
         fp32_path: a model written by ``export``, whose weights are levels times scales already.
         path: the file to write; may be the same.
         layers: module name to its levels ``(rows, columns)``, -8 to 7, or beyond, which takes 8 bits.
-        group_size: columns that share a scale; None: a whole row does.
+        group_size: columns that share a scale, of all layers or by name; a row's last group may have fewer; None: a
+            whole row does.
 
     Raises:
-        ExportError: a layer is not there, its weights are not these levels times scales, its columns are no whole
-            number of groups, or the file cannot be written.
+        ExportError: a layer is not there, its weights are not these levels times scales, or the file cannot be written.
     """
     model = onnx.load(str(fp32_path))
     if next(entry.version for entry in model.opset_import if not entry.domain) < OPSET:
@@ -55,11 +58,13 @@ def store_levels(
     written: dict[str, list[onnx.NodeProto]] = {}
     stored: dict[str, str] = {}
     for name, levels in layers.items():
+        given = group_size.get(name) if isinstance(group_size, Mapping) else group_size
+        size = min(given or levels.shape[1], levels.shape[1])
         for call in found.get(name, ()):
             node = nodes[call]
             if node.input[1] not in tensors:
                 break
-            written[call] = _stored(graph, node, tensors, levels, group_size, stored)
+            written[call] = _stored(graph, node, tensors, levels, size, stored)
         else:
             if name in found:
                 continue
@@ -80,7 +85,7 @@ def _stored(
     node: onnx.NodeProto,
     tensors: Mapping[str, onnx.TensorProto],
     levels: Levels,
-    group_size: int | None,
+    size: int,
     stored: dict[str, str],
 ) -> list[onnx.NodeProto]:
     """The nodes in a layer's place; what they read is added to the graph once for each weight."""
@@ -90,8 +95,8 @@ def _stored(
     matrix = array.T if turned else array.reshape(len(array), -1)
     if matrix.shape != levels.shape:
         raise ExportError(f"{weight!r} is {matrix.shape} in the file, its levels are {levels.shape}")
-    scales = _scales(weight, matrix, levels, group_size)
-    block = _block(levels.shape[1]) if scales.shape[1] == 1 else levels.shape[1] // scales.shape[1]
+    scales = _scales(weight, matrix, levels, size)
+    block = _block(levels.shape[1]) if scales.shape[1] == 1 else size
     small = levels.min(initial=0) >= -8 and levels.max(initial=0) <= 7
     if small and is_linear(node) and block in BLOCKS:
         if weight not in stored:
@@ -106,25 +111,46 @@ def _stored(
     if weight in stored:
         return [changed]
     stored[weight] = "Cast"
+    rows, columns = levels.shape
+    missing = -columns % size
+    padded = np.pad(levels, ((0, 0), (0, missing)))
     form = array.shape[::-1] if turned else array.shape
-    constants = (
-        _integers(f"{weight}_levels", levels.reshape(*scales.shape, -1), small),
-        numpy_helper.from_array(scales[:, :, None], f"{weight}_scale"),
-        numpy_helper.from_array(np.array(form, np.int64), f"{weight}_shape"),
-    )
-    graph.initializer.extend(constants)
-    return [*_floats(weight, turned), changed]
+    constants = {
+        "levels": _integers(f"{weight}_levels", padded.reshape(*scales.shape, -1), small),
+        "scale": numpy_helper.from_array(scales[:, :, None], f"{weight}_scale"),
+        "shape": _numbers(f"{weight}_shape", *form),
+    }
+    if missing:
+        constants["rows"] = _numbers(f"{weight}_rows", rows, columns + missing)
+        constants |= {name: _numbers(f"{weight}_{name}", n) for name, n in (("from", 0), ("to", columns), ("axis", 1))}
+    graph.initializer.extend(constants.values())
+    return [*_floats(weight, turned, bool(missing)), changed]
 
 
-def _floats(weight: str, turned: bool) -> list[onnx.NodeProto]:
-    """Nodes from integers to floats; a runtime does them once, as it loads the file (those of QDQ it would not)."""
+def _numbers(name: str, *values: int) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(values, np.int64), name)
+
+
+def _floats(weight: str, turned: bool, cut: bool) -> list[onnx.NodeProto]:
+    """Nodes from integers to floats; a runtime does them once, as it loads the file (those of QDQ it would not).
+
+    Args:
+        weight: name of the tensor.
+        turned: whether the layer reads it transposed.
+        cut: whether its last group of columns was padded.
+    """
     levels, whole, scaled, formed = (f"{weight}_{name}" for name in ("levels", "whole", "scaled", "formed"))
     last = formed if turned else f"{weight}_floats"
     found = [
         helper.make_node("Cast", [levels], [whole], name=whole, to=TensorProto.FLOAT),
         helper.make_node("Mul", [whole, f"{weight}_scale"], [scaled], name=scaled),
-        helper.make_node("Reshape", [scaled, f"{weight}_shape"], [last], name=formed),
     ]
+    if cut:
+        flat, scaled = f"{weight}_flat", f"{weight}_cut"
+        found.append(helper.make_node("Reshape", [f"{weight}_scaled", f"{weight}_rows"], [flat], name=flat))
+        bounds = [f"{weight}_{name}" for name in ("from", "to", "axis")]
+        found.append(helper.make_node("Slice", [flat, *bounds], [scaled], name=scaled))
+    found.append(helper.make_node("Reshape", [scaled, f"{weight}_shape"], [last], name=formed))
     if turned:
         found.append(helper.make_node("Transpose", [last], [f"{weight}_floats"], name=f"{weight}_turned", perm=[1, 0]))
     return found
@@ -140,18 +166,15 @@ def _integers(name: str, levels: Levels, small: bool) -> onnx.TensorProto:
     )
 
 
-def _scales(name: str, matrix: NDArray[Any], levels: Levels, group_size: int | None) -> Floats:
+def _scales(name: str, matrix: NDArray[Any], levels: Levels, size: int) -> Floats:
     """The scales ``(rows, groups)`` that make the levels the file's weights, into which norms may have been folded."""
     columns = levels.shape[1]
-    size = min(group_size or columns, columns)
-    if columns % size:
-        raise ExportError(f"{columns} columns of {name!r} are no whole number of groups of {size}: export it in floats")
     starts = range(0, columns, size)
     q, w = levels.astype(np.float64), matrix.astype(np.float64)
     above = np.add.reduceat(q * w, starts, axis=1)
     below = np.add.reduceat(q * q, starts, axis=1)
     scales = np.where(below > 0, above / np.maximum(below, 1.0), 1.0)
-    error = np.abs(np.repeat(scales, size, axis=1) * q - w).max(initial=0.0)
+    error = np.abs(np.repeat(scales, size, axis=1)[:, :columns] * q - w).max(initial=0.0)
     if error > TOLERANCE * max(np.abs(w).max(initial=0.0), 1e-12):
         raise ExportError(f"the weights {name!r} in the file are not the levels given times scales")
     return scales.astype(np.float32)

@@ -198,7 +198,7 @@ def collect_moments(
     for name, total in sums.items():
         if not torch.isfinite(total).all():
             raise TaskError(f"the inputs of {name!r} hold NaN or Inf on calibration data; check the data and the model")
-    found = {name: Moments(total.double() / rows[name], rows[name]) for name, total in sums.items()}
+    found = {name: Moments(sums.pop(name).double().div_(rows[name]), rows[name]) for name in list(sums)}
     return found | {name: _of_table(model.get_submodule(name), seen) for name, seen in counts.items()}
 
 

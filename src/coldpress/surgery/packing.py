@@ -1,4 +1,4 @@
-"""Levels of a few bits, one after the other, in whole bytes."""
+"""Levels of a few bits, and the places of those that are not zero, one after the other in whole bytes."""
 
 from __future__ import annotations
 
@@ -43,6 +43,26 @@ def unpack_levels(packed: Tensor, bits: int, count: int) -> Tensor:
     digits = np.pad(digits, ((0, 0), (8 - bits, 0)))
     values = np.packbits(digits, axis=1)[:, 0].astype(np.int16) - (1 << (bits - 1))
     return torch.from_numpy(values.astype(np.int8))
+
+
+def pack_places(taken: Tensor) -> Tensor:
+    """Flags of any shape as bits, the first the highest of its byte: ``(ceil(n / 8),)`` uint8.
+
+    >>> pack_places(torch.tensor([True, False, True])).tolist()
+    [160]
+    """
+    return torch.from_numpy(np.packbits(taken.detach().cpu().flatten().numpy()))
+
+
+def unpack_places(packed: Tensor, count: int) -> Tensor:
+    """What `pack_places` packed: ``(count,)`` bool.
+
+    Raises:
+        SurgeryError: there are more or fewer bytes than ``count`` flags take.
+    """
+    if packed.dtype != torch.uint8 or packed.shape != (packed_bytes(count, 1),):
+        raise SurgeryError(f"{count} places are {packed_bytes(count, 1)} bytes, not {packed.numel()} of {packed.dtype}")
+    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count).astype(bool))
 
 
 def packed_bytes(count: int, bits: int) -> int:

@@ -80,10 +80,11 @@ def refit(
     positions = positions_of(teacher, layers, calls, inputs, seed)
     targets = targets_of(teacher, opaque, layers, ends, calls, positions, inputs, batch_size)
     brought: dict[int, Tensor] = {}
+    sums: dict[str, Sums] = {}  # of the layers being fitted only: a layer's moments are large
     done = 0
 
     def fitter(name: str) -> Callable[[Tensor], None]:
-        waiting, seen = list(calls[name]), Sums()
+        waiting = list(calls[name])
 
         def fit(tensor: Tensor) -> None:
             nonlocal done
@@ -101,9 +102,11 @@ def refit(
             real = real_rows(original, tensor, positions[call], mask)
             if real is not None:
                 rows, target = rows[real], target[real]
-            seen.add(rows, target)
+            sums.setdefault(name, Sums()).add(rows, target)
             if waiting:
                 return
+            del rows, target
+            seen = sums.pop(name)
             _fit_layer(student, name, seen, factored, damping)
             if fitted is not None:
                 fitted(name, seen.means()[0])

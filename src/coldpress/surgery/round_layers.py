@@ -35,10 +35,12 @@ class Form:
     @property
     def label(self) -> str:
         """In words, "3 bits, 0.5 zero" say."""
-        if self.sparsity is None:
-            return f"{self.bits} bits"
-        kept = f"{self.sparsity} kept" if isinstance(self.sparsity, str) else f"{self.sparsity:g} zero"
-        return f"{self.bits} bits, {kept}"
+        parts = [f"{self.bits} bits"]
+        if self.sparsity is not None:
+            parts.append(f"{self.sparsity} kept" if isinstance(self.sparsity, str) else f"{self.sparsity:g} zero")
+        if self.group_size is not None:
+            parts.append(f"groups of {self.group_size}")
+        return ", ".join(parts)
 
     def bytes(self, rows: int, columns: int) -> int:
         """Bytes that a layer takes, packed: levels, fp32 scales and, of sparse weights, a bit each for where they are.

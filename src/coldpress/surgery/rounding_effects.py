@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from itertools import repeat
 
 from torch import Tensor, nn
 
 from coldpress.plan import KEEP, Option, Space, Unit
 from coldpress.surgery.effects import Changed
-from coldpress.surgery.moments import Moments
+from coldpress.surgery.moments import collect_moments, columns
 from coldpress.surgery.refit import dense_weight
 from coldpress.surgery.round_layers import Form, covariance
 from coldpress.surgery.round_weights import round_weights
 
 SWEEPS = 6
 """Of the search, for an option that is only being looked at."""
+MOST_BYTES = 1_000_000_000
+"""Of layers' Hessians held at once, where several layers' fit; with more layers the inputs run through again."""
 
 
 class RoundingEffects:
@@ -24,9 +27,9 @@ class RoundingEffects:
     Args:
         model: the network.
         forms: by layer, the forms that it may take; the most bytes first.
-        moments: of these layers' inputs.
-        seed: of the search.
-        executor: maps over layers and forms; by default one after the other, each on all cores.
+        inputs: calibration inputs, each ``(images, ...)``, for the Hessians of these layers.
+        seed: of the search, and of the positions looked at.
+        executor: maps over the forms of a layer; by default one after the other, each on all cores.
         progress: called with (rounded, in all).
 
     Attributes:
@@ -37,7 +40,7 @@ class RoundingEffects:
         self,
         model: nn.Module,
         forms: Mapping[str, Sequence[Form]],
-        moments: Mapping[str, Moments],
+        inputs: Sequence[Tensor],
         seed: int = 0,
         executor: Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -51,16 +54,19 @@ class RoundingEffects:
             ),
             (),
         )
-        jobs = [(name, form) for name, own in forms.items() for form in own]
-        weights = (dense_weight(model.get_submodule(name))[:, :-1] for name, _ in jobs)
-        hessians = (covariance(moments[name].matrix) for name, _ in jobs)
-        mapped = map if executor is None else executor.map
-        values: Iterable[Tensor] = mapped(_rounded, weights, hessians, [form for _, form in jobs], [seed] * len(jobs))
         self._layers: dict[tuple[str, str], Changed] = {}
-        for done, ((name, form), value) in enumerate(zip(jobs, values)):
-            self._layers[name, form.label] = _layer(model, name, form, value, moments[name].matrix)
-            if progress:
-                progress(done + 1, len(jobs))
+        mapped = map if executor is None else executor.map
+        total = sum(len(own) for own in forms.values())
+        for names in _parts(model, forms):
+            moments = collect_moments(model, names, inputs, seed=seed)
+            for name in names:
+                matrix = moments.pop(name).matrix
+                weight, hessian = dense_weight(model.get_submodule(name))[:, :-1], covariance(matrix)
+                values: Iterable[Tensor] = mapped(_rounded, repeat(weight), repeat(hessian), forms[name], repeat(seed))
+                for form, value in zip(forms[name], values):
+                    self._layers[name, form.label] = _layer(model, name, form, value, matrix)
+                    if progress:
+                        progress(len(self._layers), total)
 
     def replacements(self, choices: Mapping[str, str]) -> dict[str, Callable[[Tensor], Tensor]]:
         """The layers that are rounded, by name, with what they compute instead.
@@ -73,6 +79,21 @@ class RoundingEffects:
     def chosen(self, choices: Mapping[str, str]) -> dict[str, Form]:
         """The form of every layer that is rounded."""
         return {name: self.forms[name][label] for name, label in choices.items() if label != KEEP}
+
+
+def _parts(model: nn.Module, names: Iterable[str]) -> Iterator[list[str]]:
+    """Layers in order, cut where the Hessians of a part would be too much to hold."""
+    part: list[str] = []
+    held = 0
+    for name in names:
+        size = 12 * (columns(model.get_submodule(name)) + 1) ** 2  # summed in single precision, then in double
+        if part and held + size > MOST_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(name)
+        held += size
+    if part:
+        yield part
 
 
 def _rounded(weight: Tensor, hessian: Tensor, form: Form, seed: int) -> Tensor:

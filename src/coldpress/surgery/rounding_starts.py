@@ -41,12 +41,16 @@ class Ordered(NamedTuple):
 
 def ordered(hessian: Tensor, by_activation: bool) -> Ordered:
     """Columns of a Hessian ``(columns, columns)`` by falling diagonal, or as they are."""
-    size = len(hessian)
-    order = torch.argsort(hessian.diagonal(), descending=True) if by_activation else torch.arange(size)
-    ridge = DAMPING * hessian.diagonal().mean().clamp_min(1e-12)
-    damped = hessian.double()[order][:, order] + ridge * torch.eye(size, dtype=torch.float64)
-    lower = torch.linalg.cholesky(damped)
+    order = torch.argsort(hessian.diagonal(), descending=True) if by_activation else torch.arange(len(hessian))
+    lower = torch.linalg.cholesky(damped(hessian.double()[order][:, order]))
     return Ordered(order, torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True))
+
+
+def damped(hessian: Tensor) -> Tensor:
+    """A Hessian ``(columns, columns)`` with the ridge on its diagonal."""
+    found = hessian.clone()
+    found.diagonal().add_(DAMPING * hessian.diagonal().mean().clamp_min(1e-12))
+    return found
 
 
 def one_pass(

@@ -1,0 +1,74 @@
+"""`coldpress round`: a network's weights in few bits, and what is said at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from coldpress.artifact import PACKED, check_output
+from coldpress.commands.subject import read_task
+from coldpress.commands.terminal import out, progress_bars
+from coldpress.errors import ArtifactError
+from coldpress.proof import reproduce_command
+from coldpress.recipe import Recipe
+from coldpress.report import formats
+from coldpress.report.tables import final_table
+from coldpress.rounded import RoundedResult, check_rounding, round_to_artifact
+
+
+def run(recipe: Recipe, folder: Path | None, overwrite: bool) -> None:
+    """Round the weights of the model that a recipe names, with progress bars, and show the result."""
+    check_rounding(recipe)
+    if folder is None:
+        raise ArtifactError("no place for the result: give --out FOLDER")
+    check_output(folder, overwrite)
+    task = read_task(recipe)
+    settings = {name: value for name, value in asdict(recipe).items() if name != "ignored_layers"}  # the task's
+    with progress_bars() as tell:
+        result = round_to_artifact(
+            task, folder, overwrite=overwrite, progress=tell, command=reproduce_command(), **settings
+        )
+    show_result(result)
+
+
+def show_result(result: RoundedResult) -> None:
+    """The table before / after, and the lines that matter."""
+    metrics, folder = result.metrics, result.folder
+    out.print()
+    out.print(final_table(metrics))
+    for line in (described(metrics), packed(metrics), speed(metrics)):
+        out.print(line, soft_wrap=True, highlight=False)
+    out.print(
+        f"Keep {folder / PACKED}, coldpress.load reads it; deploy {folder / 'model.onnx'}; read "
+        f"{folder / 'report.html'}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def described(metrics: Mapping[str, Any]) -> str:
+    """How many layers have which form."""
+    counts = Counter(metrics["plan"].values())
+    forms = "; ".join(f"{count} at {label}" for label, count in counts.most_common())
+    line = f"Layers: {forms}. KL from the original on calibration data: {formats.three(metrics['compressed']['kl'])}"
+    split = (metrics.get("comparison") or {}).get("split")
+    return line + (f". Accuracies are on {split} data" if split and split != "test" else "")
+
+
+def packed(metrics: Mapping[str, Any]) -> str:
+    """What the packed file's bytes hold."""
+    words = {"levels": "levels", "scales": "scales", "others": "all else, in floats", "header": "header"}
+    parts = ", ".join(f"{text} {formats.size(metrics['packed'][name])}" for name, text in words.items())
+    return f"Packed: {formats.size(metrics['packed']['total'])} ({parts})"
+
+
+def speed(metrics: Mapping[str, Any]) -> str:
+    """What few bits do to the time of a run: size, not speed, unless the median fell by more than both spreads."""
+    before, after = (metrics[side]["latency_ms"] for side in ("original", "compressed"))
+    share = f"{formats.percent(after['median'] / before['median'])} of the original's latency, both timed in turns"
+    if after["median"] < before["median"] - max(before["spread"], after["spread"]):
+        return f"model.onnx is faster too: it takes {share}"
+    return f"This is size, not speed: model.onnx takes {share}"

@@ -1,0 +1,221 @@
+"""round_to_artifact(): a network's weights in few bits, and the folder that proves what they are worth.
+
+It is the same folder as of `coldpress.compress`, but that the weights lie in ``packed.safetensors`` at their few bits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from coldpress import proof, steps
+from coldpress.artifact import PACKED, check_output, put_in_place
+from coldpress.errors import TaskError
+from coldpress.facts import answered, correlated
+from coldpress.few_bits import Progress, RoundedNetwork, check_asked, packed_bytes, round_network
+from coldpress.packed import pack_weights
+from coldpress.plan import Plan
+from coldpress.pricing import shape_facts
+from coldpress.recipe import FEW_BITS, Recipe
+from coldpress.recovery.parallel import check_alone
+from coldpress.report import render
+from coldpress.runtime.onnx import export
+from coldpress.runtime.weight_only import store_levels
+from coldpress.solvers import check_solver
+from coldpress.space.layers import layer_shapes
+from coldpress.task import Task
+from coldpress.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RoundedResult:
+    """What round_to_artifact() gives back.
+
+    Attributes:
+        network: the rounded network, and what each layer was rounded to.
+        metrics: the contents of metrics.json.
+        folder: the artifact.
+    """
+
+    network: RoundedNetwork
+    metrics: dict[str, Any]
+    folder: Path
+
+
+def round_to_artifact(
+    task: Task,
+    out: str | Path,
+    bits: int | None = None,
+    average_bits: float | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    command: str | None = None,
+    **recipe: Any,
+) -> RoundedResult:
+    """Round a network's weights as `coldpress.round_network` does, hold it against the original, and keep both proofs.
+
+    The folder holds ``packed.safetensors`` (levels at their bits, with a checksum), ``model.fp32.onnx``, ``model.onnx``
+    (integers of 4 or 8 bits: what a runtime can load), ``plan.json`` (each layer's form, as choices), ``metrics.json``,
+    ``details.json``, ``recipe.yaml``, ``report.html`` and ``log.jsonl``.
+
+    Args:
+        task: model and data; results are reported on its test data, else on validation.
+        out: the folder.
+        bits: of every layer; or
+        average_bits: to be shared out among the layers.
+        overwrite: replace ``out`` where it exists.
+        progress: called with (step, done, in all).
+        command: what reproduces the run, for the report.
+        **recipe: ``group_size``, ``calibration``, ``refit_images``, ``solver``, ``seed``, and ``threads`` and ``batch``
+            of the timing, as in `coldpress.Recipe`.
+
+    Raises:
+        TaskError, SpaceError, BudgetError, SurgeryError: see `coldpress.round_network`.
+        ExportError, ArtifactError: the network cannot be exported, or the folder not be written.
+
+    Example:
+        >>> result = round_to_artifact(task, "few", average_bits=2.5)  # doctest: +SKIP
+    """
+    given = rounding_recipe(task, {"bits": bits, "average_bits": average_bits, **recipe})
+    folder = Path(out)
+    check_output(folder, overwrite)
+    work = Workspace(folder, steps.run_key(task, given))
+    try:
+        with work.step("round"):
+            network = round_network(
+                task,
+                given.bits,
+                given.average_bits,
+                calibration=given.calibration,
+                refit_images=given.refit_images,
+                group_size=given.group_size,
+                solver=given.solver,
+                seed=given.seed,
+                progress=progress,
+            )
+        built = work.path("artifact")
+        shutil.rmtree(built, ignore_errors=True)
+        built.mkdir()
+        with work.step("prove"):
+            metrics = build(built, task, network, given, command, work.seconds())
+        proof.copy_log(work.path("log.jsonl"), built)
+        render(built)
+        put_in_place(built, folder)
+    finally:
+        work.close()  # no step is kept: there is nothing to take up
+    return RoundedResult(network, metrics, folder)
+
+
+def rounding_recipe(task: Task, settings: Mapping[str, Any]) -> Recipe:
+    """The settings as a recipe. Raises TaskError where they do not fit together, or are not of rounding."""
+    given = Recipe().changed({**FEW_BITS, "ignored_layers": tuple(task.ignored_layers), **settings})
+    if set(given.ignored_layers) != set(task.ignored_layers):
+        raise TaskError("ignored_layers belong to the task: give Task(..., ignored_layers=...)")
+    check_rounding(given)
+    check_alone("round")
+    check_solver(given.solver)
+    return given
+
+
+def check_rounding(recipe: Recipe) -> None:
+    """Raise TaskError unless a recipe asks for bits, and for nothing that only compress() does."""
+    check_asked(recipe.bits, recipe.average_bits)
+    if recipe.budget or recipe.choices or recipe.max_accuracy_drop is not None:
+        raise TaskError("rounding takes bits or average_bits; a budget, a plan and an accuracy limit are of compress")
+
+
+def build(
+    folder: Path, task: Task, network: RoundedNetwork, recipe: Recipe, command: str | None, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Write all files but the report into an empty folder, and return the metrics.
+
+    Args:
+        folder: where to build.
+        task: the original, and the data that results are reported on.
+        network: the rounded network.
+        recipe: what was asked for.
+        command: what reproduces the run.
+        seconds: that the steps before took.
+    """
+    student, structure = network.model, network.structure
+    choices = {name: form.label for name, form in network.forms.items()}
+    (folder / "plan.json").write_text(Plan(choices, {}, structure).to_json())
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    if task.tokenizer is not None:
+        task.tokenizer.save_pretrained(folder / "tokenizer")
+    size = pack_weights(student, network.layers, folder / PACKED, structure)
+    original = export(task.model, task.example_inputs, folder / "original.onnx")
+    floats = export(student, task.example_inputs, folder / "model.fp32.onnx")
+    levels = {name: layer.levels.numpy() for name, layer in network.layers.items()}
+    sizes = {name: layer.group_size for name, layer in network.layers.items()}
+    stored = store_levels(floats, folder / "model.onnx", levels, sizes)
+    metrics, details = proof.measured(task, student, {"original": original, "compressed": stored}, recipe)
+    metrics["original"] |= {"packed_bytes": _bytes(task.model), "average_bits": _bits(task.model, network)}
+    metrics["compressed"] |= {"packed_bytes": size.total, "average_bits": network.average_bits, "kl": network.kl}
+    metrics |= {
+        "packed": {**asdict(size), "total": size.total},
+        "layers": _stored(network),
+        "plan": choices,
+        "seconds": seconds,
+        **proof.circumstances(task, recipe, command or "coldpress.round_to_artifact(...) with recipe.yaml"),
+    }
+    shapes = layer_shapes(task.model, task.example_inputs)
+    details["refused"] = {name: "left in floats" for name in shapes if name not in network.layers}
+    details["layers"] = [
+        {
+            "name": name,
+            "kind": shape.kind,
+            "before": shape_facts(shape),
+            "after": shape_facts(shape) | _after(network, name),
+        }
+        for name, shape in shapes.items()
+    ]
+    if network.answer is not None:
+        metrics["solver"] = answered(network.answer) | {"budget": f"{recipe.average_bits:g} bits a weight"}
+        details["trace"] = [list(moment) for moment in network.answer.trace]
+    if network.correlation is not None:
+        details["correlation"] = correlated(network.correlation)
+    original.unlink()
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (folder / "details.json").write_text(json.dumps(details))
+    return metrics
+
+
+def _bytes(model: nn.Module) -> int:
+    """Bytes of a network's tensors as they are."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+
+
+def _bits(model: nn.Module, network: RoundedNetwork) -> float:
+    """Bits a weight of the original's layers that were rounded."""
+    weights = [model.get_submodule(name).get_parameter("weight") for name in network.layers]
+    return 8 * sum(w.numel() * w.element_size() for w in weights) / max(sum(w.numel() for w in weights), 1)
+
+
+def _stored(network: RoundedNetwork) -> dict[str, dict[str, Any]]:
+    """Each rounded layer's form, its bytes, and what the search gained on its start."""
+    return {
+        name: {
+            **asdict(network.forms[name]),
+            "bytes": packed_bytes(layer, network.forms[name]),
+            "zeros": float((layer.levels == 0).double().mean()),
+            "start_error": layer.start_error,
+            "error": layer.error,
+        }
+        for name, layer in network.layers.items()
+    }
+
+
+def _after(network: RoundedNetwork, name: str) -> dict[str, Any]:
+    """What the report says of a layer that was rounded; a bias in floats comes on top."""
+    if name not in network.layers:
+        return {}
+    form, layer = network.forms[name], network.layers[name]
+    return {"form": form.label, "bytes": packed_bytes(layer, form) + 4 * len(layer.levels)}
