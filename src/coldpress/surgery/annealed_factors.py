@@ -217,10 +217,10 @@ def _settled(
         for factor, anchor in zip(factors, anchors):
             if anchor is not None:
                 loss = loss + (factor - anchor).square().sum() / anchor.square().sum().clamp_min(1e-30)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     return factors[0].detach(), factors[1].detach()
 
 
