@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from typer.testing import CliRunner, Result
 
 from coldpress.cli import app
@@ -79,10 +80,16 @@ def test_a_damaged_file_ends_in_one_line(run: tuple[Path, Result], tmp_path: Pat
     assert result.stderr.count("\n") == 1
 
 
+def told(folder: Path) -> dict[str, str]:
+    """The head of a folder's packed file, the checksum of all its tensors in it."""
+    with safe_open(folder / "packed.safetensors", framework="pt") as file:
+        return dict(file.metadata())
+
+
 def test_the_recipe_rounds_again(run: tuple[Path, Result], tmp_path: Path) -> None:
     result = coldpress("round", "--recipe", run[0] / "recipe.yaml", "--out", tmp_path / "again")
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "again" / "packed.safetensors").read_bytes() == (run[0] / "packed.safetensors").read_bytes()
+    assert told(tmp_path / "again") == told(run[0])  # not bytes: safetensors orders what it is told as it comes
     wrong = coldpress("compress", "--recipe", run[0] / "recipe.yaml", "--budget", "macs=50%", "--out", tmp_path / "x")
     assert wrong.exit_code == 2
     assert "coldpress round" in wrong.stderr
