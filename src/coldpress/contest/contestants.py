@@ -10,9 +10,8 @@ import dimod
 
 from coldpress.contest import _cardinality, _choosers, _embedded, _penalties, _samplers
 from coldpress.contest.attempt import Attempt
-from coldpress.errors import PlanError
 from coldpress.instances import CardinalityProblem, Instance
-from coldpress.names import meant
+from coldpress.names import called
 from coldpress.problem import Problem
 from coldpress.solvers import SOLVERS
 
@@ -98,6 +97,4 @@ def contestant(name: str) -> Contestant:
     Raises:
         PlanError: there is none; near names are given.
     """
-    if name not in CONTESTANTS:
-        raise PlanError(f"unknown solver {name!r}; there are {', '.join(CONTESTANTS)}{meant(name, CONTESTANTS)}")
-    return CONTESTANTS[name]
+    return called(name, CONTESTANTS, "solver")

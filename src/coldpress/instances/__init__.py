@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coldpress.errors import PlanError
 from coldpress.instances._family import Family, Instance
 from coldpress.instances.cardinality import Cardinality, CardinalityProblem
 from coldpress.instances.choice import CancellingChoice, Chain, DenseChoice, IndefiniteChoice, Joint, Widths
 from coldpress.instances.dense_qubo import DenseQubo
 from coldpress.instances.stored import Stored
-from coldpress.names import meant
+from coldpress.names import called
 
 __all__ = [
     "FAMILIES",
@@ -59,6 +58,4 @@ def family(name: str) -> Family:
     Raises:
         PlanError: there is none; near names are given.
     """
-    if name not in FAMILIES:
-        raise PlanError(f"unknown family {name!r}; there are {', '.join(FAMILIES)}{meant(name, FAMILIES)}")
-    return FAMILIES[name]
+    return called(name, FAMILIES, "family")

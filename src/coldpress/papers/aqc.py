@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import dimod
@@ -252,7 +252,7 @@ class AQC:
                 energies,
                 inputs,
                 samples,
-                lambda done, total, kind=kind: self._say(f"samples, {kind}", done, total),  # type: ignore[misc]
+                partial(self._say, f"samples, {kind}"),
             ).spearman
         for name in energies:
             yield Ranked(name, found["rising"][name], found["equal"][name])
