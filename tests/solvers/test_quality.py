@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from chain import chain
+from chain import chain, chain_with_bits
 
 from coldpress.solvers import relative_gap, solve
 from coldpress.solvers._convex import Convex, shift, spreads
@@ -21,6 +21,14 @@ def test_the_gap_is_proven_and_annealing_is_as_good(seed):
     assert rounded.gap is not None
     assert rounded.gap <= 0.05
     assert solve(problem, "greedy").energy <= solve(problem, "random").energy
+
+
+def test_the_gap_is_proven_where_most_options_harm_far_more_than_the_best_plan():
+    problem = chain_with_bits(30, "90%")
+    proven = solve(problem, "exact", time_limit=20.0)
+    assert proven.gap is not None
+    assert proven.gap <= 0.01
+    assert proven.energy < 1e-3 * np.diag(problem.energy.quadratic).max()
 
 
 def test_shifting_keeps_every_plan_and_raises_what_lies_between():

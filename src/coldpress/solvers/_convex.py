@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from coldpress.problem import Problem
 from coldpress.solvers._state import Floats, Ints
 
+_FAR = 100.0  # times a unit's part of the level: harms above are smoothed the less the larger they are
+
 
 @dataclass(frozen=True, eq=False)
 class Convex:
@@ -145,11 +147,22 @@ def _inverse(lifted: Floats, blocks: list[slice], moves: list[Floats]) -> Floats
     return root.T @ root
 
 
-def spreads(energy: Convex, y: NDArray[np.float64], smoothing: float = 0.05) -> list[Floats]:
-    """Covariance of every unit's options under the relaxed ``y``, smoothed toward indifference."""
+def spreads(energy: Convex, y: NDArray[np.float64], level: float = np.inf, smoothing: float = 0.05) -> list[Floats]:
+    """Covariance of every unit's options under the relaxed ``y``, smoothed toward indifference.
+
+    Args:
+        energy: whose units are meant.
+        y: shape ``(m,)``.
+        level: energy of a good plan. Options whose own harm is far above a unit's part of it are hardly smoothed: no
+            good plan takes them, and a share of each would outweigh all that counts.
+        smoothing: share of indifference.
+    """
     found = []
+    own = np.maximum(np.diag(energy.quadratic), 1e-300)
+    part = _FAR * level / max(len(energy.blocks), 1)
     for block in energy.blocks:
         size = block.stop - block.start
-        share = np.clip((1 - smoothing) * y[block] + smoothing / (size + 1), 1e-9, None)
+        even = np.minimum(1.0, part / own[block]) / (size + 1)
+        share = np.clip((1 - smoothing) * y[block] + smoothing * even, 1e-9, None)
         found.append(np.diag(share) - np.outer(share, share) / max(1.0, float(share.sum()) * 1.0000001))
     return found

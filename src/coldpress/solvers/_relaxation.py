@@ -104,6 +104,7 @@ def relax(
     *,
     penalty: float,
     cutoff: float = np.inf,
+    floor: float = -np.inf,
     tolerance: float = 1e-3,
     rounds: int = 200,
     deadline: float = np.inf,
@@ -117,6 +118,7 @@ def relax(
         barred: per unit 0, or +inf for options that are not allowed, shape ``(options,)``.
         penalty: price of exceeding a limit by its own size; raised where it proves too low.
         cutoff: stop as soon as the bound reaches this.
+        floor: stop as soon as it is clear that the bound will stay below this.
         tolerance: stop when the bound is this close to the mixture's value, relative to it or to the cutoff.
         rounds: at most so many plans are added.
         deadline: stop at this `time.perf_counter()`.
@@ -139,7 +141,13 @@ def relax(
         best = max(best, convex - float(gradient @ y) + least - float(prices @ room))
         slack = tolerance * max(abs(value), abs(cutoff) if np.isfinite(cutoff) else 0.0)
         known = bool((atoms.choices == choice).all(axis=1).any())
-        if best >= cutoff or not np.isfinite(least) or time.perf_counter() > deadline or step == rounds - 1:
+        if (
+            best >= cutoff
+            or value < floor
+            or not np.isfinite(least)
+            or time.perf_counter() > deadline
+            or step == rounds - 1
+        ):
             break
         if value - best <= slack or known:
             if excess < 1e-6:

@@ -12,6 +12,9 @@ from coldpress.solvers._moves import polish
 from coldpress.solvers._relaxation import Oracle, Relaxed, relax
 from coldpress.solvers._state import Arrays, Floats, Ints
 
+ROUNDS = 6
+_WORSE = 0.3  # of the best plan's energy: a shift that lowers the bound by more leads nowhere
+
 
 class Root(NamedTuple):
     """A convex energy, the cost tables, and the relaxed solution under both."""
@@ -34,7 +37,7 @@ def bound_at_once(progress: Progress) -> None:
         progress.raise_bound(energy.constant + float(np.minimum.reduceat(energy.linear, offsets[:-1]).sum()))
 
 
-def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, rounds: int = 6) -> Root:
+def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, rounds: int = ROUNDS) -> Root:
     """Alternate between the relaxed solution and the shift of the energy that is best for it.
 
     Raises the bound of ``progress`` and offers it the plans met; stops at ``max_gap``, when a round gains
@@ -43,39 +46,46 @@ def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, 
     bound_at_once(progress)
     plain = Convex.of(progress.problem)
     oracle = Oracle(progress.problem)
-    share = plain.vector(begin)
-    for block in plain.blocks:
-        share[block] = 0.5 * share[block] + 0.5 / (block.stop - block.start + 1)
-    spread = spreads(plain, share)
+    level = abs(plain.value(plain.vector(begin)))
+    if progress.choice is not None:
+        level = max(level, abs(progress.energy))
+    penalty = max(10.0 * level, 1e-9)
+    atoms = oracle.atom(plain, begin)
+    best: Root | None = None
+    deadline = progress.started + progress.time_limit
+    if progress.problem.energy.is_convex:
+        relaxed = relax(
+            plain, oracle, atoms, free(progress), penalty=penalty, cutoff=progress.energy, tolerance=1e-2,
+            deadline=deadline,
+        )  # fmt: skip
+        progress.raise_bound(relaxed.bound)
+        best, atoms = Root(plain, oracle, relaxed, penalty), relaxed.atoms
+        if progress.gap <= max_gap or rounds == 0 or progress.left == 0.0 or not np.isfinite(relaxed.bound):
+            return best
+    spread = spreads(plain, plain.vector(begin), level, smoothing=0.5)
     before = progress.seconds
     energy = shift(plain, spread, sweeps=3)
     effort = progress.seconds - before
-    penalty = 10.0 * max(
-        abs(plain.value(plain.vector(begin))), abs(progress.energy) if progress.choice is not None else 0.0
-    )
-    penalty = max(penalty, 1e-9)
-    atoms = oracle.atom(energy, begin)
-    best: Root | None = None
-    deadline = progress.started + progress.time_limit
     for step in range(rounds):
+        floor = -np.inf if best is None else best.relaxed.bound - _WORSE * level
         relaxed = relax(
-            energy, oracle, atoms, free(progress), penalty=penalty, cutoff=progress.energy, tolerance=2e-4,
+            energy, oracle, atoms, free(progress), penalty=penalty, cutoff=progress.energy, floor=floor, tolerance=2e-4,
             deadline=deadline,
         )  # fmt: skip
         gained = np.inf if best is None else relaxed.bound - best.relaxed.bound
-        if gained > 0:
+        if best is None or gained > 0:
             best = Root(energy, oracle, relaxed, penalty)
         progress.raise_bound(relaxed.bound)
         round_mixture(progress, arrays, energy, relaxed)
         if progress.gap <= max_gap or progress.left == 0.0 or not np.isfinite(relaxed.bound):
             break
-        if step >= 2 and gained < 2e-4 * abs(relaxed.bound):
+        if relaxed.value < floor or (step >= 2 and gained < 2e-4 * abs(relaxed.bound)):
             break
         atoms = relaxed.atoms
         if progress.left < 1.5 * effort:
             break
         # The saddle point's spread is approached by averaging: the newest counts 1 / (step + 1).
-        newest = spreads(plain, relaxed.y)
+        newest = spreads(plain, relaxed.y, level)
         spread = newest if step == 0 else [old + (new - old) / (step + 1) for old, new in zip(spread, newest)]
         before = progress.seconds
         energy = shift(plain, spread, sweeps=5)

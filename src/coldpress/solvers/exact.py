@@ -20,7 +20,7 @@ from coldpress.solvers._convex import Convex
 from coldpress.solvers._dynamic import prove_separable
 from coldpress.solvers._relaxation import Atoms, Relaxed, relax
 from coldpress.solvers._restrict import Part
-from coldpress.solvers._root import Root, bound_root, free, round_mixture
+from coldpress.solvers._root import ROUNDS, Root, bound_root, free, round_mixture
 from coldpress.solvers._state import Arrays, Floats, allowed_start, flatten, merge_blocks
 
 Barred = list[Floats]
@@ -69,20 +69,24 @@ def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
         inner.time_limit = progress.seconds + _MILP_SHARE * progress.left
         part, whole = milp.prove(inner, arrays, max(max_gap, _MILP_GAP)), part
         whole.report(inner, progress)
+    rounds = 0 if progress.problem.energy.is_convex else ROUNDS  # what the plain energy bars is barred at once
     while progress.gap > max_gap and progress.left > 0.0:
         problem, inner = part.problem, part.progress(progress)
         arrays = flatten(problem)
         begin = allowed_start(problem, merge_blocks(problem)[0]) if inner.choice is None else inner.choice
-        root = bound_root(inner, arrays, begin, max_gap)
+        root = bound_root(inner, arrays, begin, max_gap, rounds)
         smaller = part
         if inner.gap > max_gap and inner.left > 0.0 and np.isfinite(root.relaxed.bound):
             smaller = part.without(_bar_dear(inner, root))
             if sum(smaller.problem.sizes) > 0.8 * sum(problem.sizes):
-                _branch_and_bound(inner, arrays, root, max_gap)
                 smaller = part
+                if rounds:
+                    _branch_and_bound(inner, arrays, root, max_gap)
         part.report(inner, progress)
         if smaller is part:
-            return
+            if rounds:
+                return
+            rounds = ROUNDS
         part = smaller
 
 
