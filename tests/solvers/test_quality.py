@@ -46,6 +46,21 @@ def test_shifting_keeps_every_plan_and_raises_what_lies_between():
     assert shifted.value(middle) > plain.value(middle)
 
 
+def test_a_rising_shift_lowers_no_mixture_and_keeps_every_plan():
+    problem, rng = chain_with_bits(6, "80%"), np.random.default_rng(0)
+    plain = Convex.of(problem)
+    begin = plain.vector(np.zeros(12, dtype=np.int64))
+    shifted = shift(plain, spreads(plain, begin, level=1e-4, smoothing=0.5), rising=True)
+    assert np.linalg.eigvalsh(shifted.quadratic)[0] >= -1e-9 * np.abs(plain.quadratic).max()
+    for _ in range(50):
+        choices = rng.integers(0, problem.sizes, (3, 12))
+        plans = np.array([plain.vector(choice) for choice in choices])
+        assert [shifted.value(y) for y in plans] == pytest.approx([plain.value(y) for y in plans])
+        mixture = rng.dirichlet(np.ones(3)) @ plans
+        assert shifted.value(mixture) >= plain.value(mixture) - 1e-7 * abs(plain.value(mixture))
+    assert shifted.value(mixture) > 1.01 * plain.value(mixture)
+
+
 def test_a_short_time_limit_still_gives_a_plan_and_a_bound():
     problem = chain(30, options=8)
     answer = solve(problem, "auto", time_limit=0.05)

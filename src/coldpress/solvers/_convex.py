@@ -89,7 +89,7 @@ class Convex:
         return Convex(quadratic, linear, self.constant, self.starts)
 
 
-def shift(energy: Convex, spread: list[Floats], sweeps: int = 8) -> Convex:
+def shift(energy: Convex, spread: list[Floats], sweeps: int = 8, rising: bool = False) -> Convex:
     """Move blocks to the linear part so that the energy rises most where it counts, and stays convex.
 
     Maximises ``sum_u <M_u, C_u> + mu logdet(K - M)`` over block-diagonal M by exact block steps
@@ -99,6 +99,8 @@ def shift(energy: Convex, spread: list[Floats], sweeps: int = 8) -> Convex:
         energy: from `Convex.of`.
         spread: C_u per block, the covariance of the unit's options in the relaxed solution, positive definite.
         sweeps: passes over the units.
+        rising: move semi-definite blocks only. Then nothing falls where units mix options, since the diagonal of such a
+            block is at least its square form there (Jensen), and what relaxes the energy relaxes to no less.
     """
     m = len(energy.linear)
     if m == 0:
@@ -118,11 +120,12 @@ def shift(energy: Convex, spread: list[Floats], sweeps: int = 8) -> Convex:
             break
         trial = [move.copy() for move in moves]
         for b, move, cap, core in zip(blocks, trial, caps, cores):
-            schur = np.linalg.inv(inverse[b, b])
-            step = schur - mu * cap
+            schur = np.linalg.inv(inverse[b, b]).astype(np.float64)
+            step = schur - (_least(mu * cap, schur + move) if rising else mu * cap)
             move += (step + step.T) / 2
             # The inverse after the step, whose block is core / mu by construction (Woodbury).
-            gain = schur @ (core / mu - inverse[b, b]) @ schur
+            left = np.linalg.inv(schur - step) if rising else core / mu
+            gain = schur @ (left - inverse[b, b]) @ schur
             columns = inverse[:, b].copy()
             inverse += columns @ ((gain + gain.T) / 2) @ columns.T
         if _inverse(lifted, blocks, trial) is None:
@@ -133,6 +136,15 @@ def shift(energy: Convex, spread: list[Floats], sweeps: int = 8) -> Convex:
     # The ridge, and rounding in the updates, are paid back exactly; what convexity is left over is moved too.
     pay = lowest - 1e-12 * scale
     return shifted.moved([pay * np.eye(b.stop - b.start) for b in blocks])
+
+
+def _least(a: Floats, b: Floats) -> Floats:
+    """The smaller of two positive definite matrices, direction by direction, so that ``b`` less it is semi-definite."""
+    root = np.linalg.cholesky(b)
+    half = np.linalg.inv(root)
+    values, vectors = np.linalg.eigh(half @ a @ half.T)
+    side = root @ vectors
+    return (side * np.minimum(values, 1.0 - 1e-9)) @ side.T
 
 
 def _inverse(lifted: Floats, blocks: list[slice], moves: list[Floats]) -> Floats | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,9 @@ from coldpress.solvers._moves import polish
 from coldpress.solvers._relaxation import Oracle, Relaxed, relax
 from coldpress.solvers._state import Arrays, Floats, Ints
 
-ROUNDS = 6
 _WORSE = 0.3  # of the best plan's energy: a shift that lowers the bound by more leads nowhere
+_RISING, _ANY = 4, 6  # rounds
+_ROUGH, _FINE = 1e-3, 2e-4  # relative gaps at which a relaxation is solved
 
 
 class Root(NamedTuple):
@@ -37,61 +39,101 @@ def bound_at_once(progress: Progress) -> None:
         progress.raise_bound(energy.constant + float(np.minimum.reduceat(energy.linear, offsets[:-1]).sum()))
 
 
-def bound_root(progress: Progress, arrays: Arrays, begin: Ints, max_gap: float, rounds: int = ROUNDS) -> Root:
-    """Alternate between the relaxed solution and the shift of the energy that is best for it.
+class RootSearch:
+    """Alternates between the relaxed solution and the shift of the energy that is best for it.
 
-    Raises the bound of ``progress`` and offers it the plans met; stops at ``max_gap``, when a round gains
+    A convex energy is relaxed as it is first (`plain`), then with shifts that raise it wherever units mix options
+    (`rising`), then with any (`any_shift`): these may raise the bound further, or lower it, and are dropped then. Every
+    stage raises the bound of ``progress`` and offers it the plans met, and stops at ``max_gap``, when rounds gain
     little, or when the time is up.
+
+    Args:
+        progress: of the problem; gets bounds and plans.
+        arrays: the problem's.
+        begin: an allowed choice.
+        max_gap: relative.
     """
-    bound_at_once(progress)
-    plain = Convex.of(progress.problem)
-    oracle = Oracle(progress.problem)
-    level = abs(plain.value(plain.vector(begin)))
-    if progress.choice is not None:
-        level = max(level, abs(progress.energy))
-    penalty = max(10.0 * level, 1e-9)
-    atoms = oracle.atom(plain, begin)
-    best: Root | None = None
-    deadline = progress.started + progress.time_limit
-    if progress.problem.energy.is_convex:
-        relaxed = relax(
-            plain, oracle, atoms, free(progress), penalty=penalty, cutoff=progress.energy, tolerance=1e-2,
-            deadline=deadline,
+
+    def __init__(self, progress: Progress, arrays: Arrays, begin: Ints, max_gap: float) -> None:
+        bound_at_once(progress)
+        self._progress, self._arrays, self._max_gap = progress, arrays, max_gap
+        self._energy, self._oracle = Convex.of(progress.problem), Oracle(progress.problem)
+        self._begin = self._energy.vector(begin)
+        self._level = abs(self._energy.value(self._begin))
+        if progress.choice is not None:
+            self._level = max(self._level, abs(progress.energy))
+        self._atoms = self._oracle.atom(self._energy, begin)
+        self._y: Floats | None = None
+        self._root: Root | None = None
+
+    @property
+    def root(self) -> Root:
+        """The best so far; `any_shift` comes first where the energy is not convex."""
+        assert self._root is not None
+        return self._root
+
+    @property
+    def stages(self) -> list[Callable[[], None]]:
+        """What there is to do, cheapest first."""
+        return (
+            [self.plain, self.rising, self.any_shift] if self._progress.problem.energy.is_convex else [self.any_shift]
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether the gap is small enough, the time is up, or nothing is allowed."""
+        nothing = self._root is not None and not np.isfinite(self._root.relaxed.bound)
+        return nothing or self._progress.gap <= self._max_gap or self._progress.left == 0.0
+
+    def plain(self) -> None:
+        """Relax the energy as it is."""
+        self._relax(self._energy, 10.0 * _ROUGH)
+
+    def rising(self) -> None:
+        """Shifts that lower the relaxed energy nowhere."""
+        self._rounds(_RISING, rising=True, tolerance=_ROUGH)
+
+    def any_shift(self) -> None:
+        """Shifts without limit."""
+        self._rounds(_ANY, rising=False, tolerance=_FINE)
+
+    def _rounds(self, count: int, rising: bool, tolerance: float) -> None:
+        spread: list[Floats] = []
+        seconds = 0.0
+        for step in range(count):
+            if self._root is not None and (self.done or self._progress.left < 1.5 * seconds):
+                return
+            if self._y is None:
+                newest = spreads(self._energy, self._begin, self._level, smoothing=0.5)
+            else:
+                newest = spreads(self._energy, self._y, self._level)
+            # The saddle point's spread is approached by averaging: the newest counts 1 / step.
+            spread = newest if step <= 1 else [old + (new - old) / step for old, new in zip(spread, newest)]
+            before = self._progress.seconds
+            energy = shift(self._energy, spread, sweeps=4, rising=rising)
+            seconds = self._progress.seconds - before
+            gained = self._relax(energy, tolerance)
+            if gained == -np.inf or (step >= 2 and gained < _FINE * abs(self.root.relaxed.bound)):
+                return
+
+    def _relax(self, energy: Convex, tolerance: float) -> float:
+        """Relax an energy; what the bound gains over the best so far, -inf where it is clearly worse."""
+        progress, best = self._progress, self._root
+        floor = -np.inf if best is None else best.relaxed.bound - _WORSE * self._level
+        penalty = max(10.0 * self._level, 1e-9)
+        found = relax(
+            energy, self._oracle, self._atoms, free(progress), penalty=penalty, cutoff=progress.energy, floor=floor,
+            tolerance=tolerance, deadline=progress.started + progress.time_limit,
         )  # fmt: skip
-        progress.raise_bound(relaxed.bound)
-        best, atoms = Root(plain, oracle, relaxed, penalty), relaxed.atoms
-        if progress.gap <= max_gap or rounds == 0 or progress.left == 0.0 or not np.isfinite(relaxed.bound):
-            return best
-    spread = spreads(plain, plain.vector(begin), level, smoothing=0.5)
-    before = progress.seconds
-    energy = shift(plain, spread, sweeps=3)
-    effort = progress.seconds - before
-    for step in range(rounds):
-        floor = -np.inf if best is None else best.relaxed.bound - _WORSE * level
-        relaxed = relax(
-            energy, oracle, atoms, free(progress), penalty=penalty, cutoff=progress.energy, floor=floor, tolerance=2e-4,
-            deadline=deadline,
-        )  # fmt: skip
-        gained = np.inf if best is None else relaxed.bound - best.relaxed.bound
-        if best is None or gained > 0:
-            best = Root(energy, oracle, relaxed, penalty)
-        progress.raise_bound(relaxed.bound)
-        round_mixture(progress, arrays, energy, relaxed)
-        if progress.gap <= max_gap or progress.left == 0.0 or not np.isfinite(relaxed.bound):
-            break
-        if relaxed.value < floor or (step >= 2 and gained < 2e-4 * abs(relaxed.bound)):
-            break
-        atoms = relaxed.atoms
-        if progress.left < 1.5 * effort:
-            break
-        # The saddle point's spread is approached by averaging: the newest counts 1 / (step + 1).
-        newest = spreads(plain, relaxed.y, level)
-        spread = newest if step == 0 else [old + (new - old) / (step + 1) for old, new in zip(spread, newest)]
-        before = progress.seconds
-        energy = shift(plain, spread, sweeps=5)
-        effort = progress.seconds - before
-    assert best is not None
-    return best
+        if found.value < floor:
+            return -np.inf
+        gained = np.inf if best is None else found.bound - best.relaxed.bound
+        if gained > 0:
+            self._root = Root(energy, self._oracle, found, penalty)
+        self._atoms, self._y = found.atoms, found.y
+        progress.raise_bound(found.bound)
+        round_mixture(progress, self._arrays, energy, found)
+        return gained
 
 
 def round_mixture(progress: Progress, arrays: Arrays, energy: Convex, relaxed: Relaxed) -> None:

@@ -20,11 +20,12 @@ from coldpress.solvers._convex import Convex
 from coldpress.solvers._dynamic import prove_separable
 from coldpress.solvers._relaxation import Atoms, Relaxed, relax
 from coldpress.solvers._restrict import Part
-from coldpress.solvers._root import ROUNDS, Root, bound_root, free, round_mixture
+from coldpress.solvers._root import Root, RootSearch, free, round_mixture
 from coldpress.solvers._state import Arrays, Floats, allowed_start, flatten, merge_blocks
 
 Barred = list[Floats]
 _MILP_GAP = 1e-5  # HiGHS' tolerances allow no less
+_FEWER = 0.8  # of the options: what is barred is worth another root
 _ROUNDED = 8  # of so many nodes one is rounded to plans
 _MILP_SHARE = 0.7  # of the time, before branch and bound over mixtures
 
@@ -69,25 +70,32 @@ def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
         inner.time_limit = progress.seconds + _MILP_SHARE * progress.left
         part, whole = milp.prove(inner, arrays, max(max_gap, _MILP_GAP)), part
         whole.report(inner, progress)
-    rounds = 0 if progress.problem.energy.is_convex else ROUNDS  # what the plain energy bars is barred at once
     while progress.gap > max_gap and progress.left > 0.0:
-        problem, inner = part.problem, part.progress(progress)
-        arrays = flatten(problem)
-        begin = allowed_start(problem, merge_blocks(problem)[0]) if inner.choice is None else inner.choice
-        root = bound_root(inner, arrays, begin, max_gap, rounds)
-        smaller = part
-        if inner.gap > max_gap and inner.left > 0.0 and np.isfinite(root.relaxed.bound):
-            smaller = part.without(_bar_dear(inner, root))
-            if sum(smaller.problem.sizes) > 0.8 * sum(problem.sizes):
-                smaller = part
-                if rounds:
-                    _branch_and_bound(inner, arrays, root, max_gap)
-        part.report(inner, progress)
-        if smaller is part:
-            if rounds:
-                return
-            rounds = ROUNDS
+        smaller = _narrowed(part, progress, max_gap)
+        if smaller is None:
+            return
         part = smaller
+
+
+def _narrowed(part: Part, progress: Progress, max_gap: float) -> Part | None:
+    """The part without options that no better plan takes; branches, and returns None, where few can be told."""
+    problem, inner = part.problem, part.progress(progress)
+    arrays = flatten(problem)
+    begin = allowed_start(problem, merge_blocks(problem)[0]) if inner.choice is None else inner.choice
+    search = RootSearch(inner, arrays, begin, max_gap)
+    smaller: Part | None = None
+    for stage in search.stages:
+        stage()
+        if search.done:
+            break
+        without = part.without(_bar_dear(inner, search.root))
+        if sum(without.problem.sizes) <= _FEWER * sum(problem.sizes):
+            smaller = without
+            break
+    else:
+        _branch_and_bound(inner, arrays, search.root, max_gap)
+    part.report(inner, progress)
+    return smaller
 
 
 def _bar_dear(progress: Progress, root: Root) -> Barred:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coldpress.problem import Problem
 from coldpress.solvers._answer import Answer
 from coldpress.solvers._begin import begin_descended
-from coldpress.solvers._root import bound_root
+from coldpress.solvers._root import RootSearch
 from coldpress.solvers._state import allowed_start, merge_blocks
 
 
@@ -20,5 +20,8 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0) -> Answe
     begin = progress.choice
     if begin is None:
         begin = allowed_start(problem, merge_blocks(problem)[0])
-    bound_root(progress, arrays, begin, max_gap=1e-6)
+    search = RootSearch(progress, arrays, begin, max_gap=1e-6)
+    for stage in search.stages:
+        if not search.done:
+            stage()
     return progress.answer("relaxation")
