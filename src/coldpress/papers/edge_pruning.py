@@ -18,13 +18,13 @@ from typing import Any
 
 import optuna
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from coldpress.budget import Budget
 from coldpress.errors import BudgetError
 from coldpress.evaluate import Evaluation, compare, wilson_interval
 from coldpress.pipeline import compress
-from coldpress.recovery import Settings, distil
+from coldpress.recovery import Settings, distil, held
 from coldpress.search.objective import SearchSettings
 from coldpress.search.samplers import sampler
 from coldpress.task import Split, Task
@@ -223,15 +223,13 @@ class EdgePruning:
         for row in rows:
             student = copy.deepcopy(self.task.model)
             with masked(student, row.facts["amounts"]):
-                weights = [student.get_submodule(name).get_parameter("weight") for name in self.layers]
-                gone = [weight == 0 for weight in weights]
-                handles = [w.register_hook(_without(zero)) for w, zero in zip(weights, gone)]  # type: ignore[no-untyped-call]
+                weights = {name: student.get_submodule(name).get_parameter("weight") for name in self.layers}
+                stay = {name: weight.detach() != 0 for name, weight in weights.items()}
+            with held(student, stay):
                 settings = Settings(epochs=self.scale.epochs, lr=2e-5, optimizer="adamw", batch_size=32, weight_decay=0)
                 distil(student, self.task.model, self.task, settings, temperature=2.0)
-                for handle in handles:
-                    handle.remove()
-                judged = self.task.evaluate(student, self.task.report_split)
-                share = sum(int(zero.sum()) for zero in gone) / sum(p.numel() for p in student.parameters())
+            judged = self.task.evaluate(student, self.task.report_split)
+            share = sum(int((~mask).sum()) for mask in stay.values()) / sum(p.numel() for p in student.parameters())
             found.append(
                 Row(
                     "corrected",
@@ -307,7 +305,3 @@ class EdgePruning:
         if self.tell:
             self.tell(what, done, total)
 
-
-def _without(gone: Tensor) -> Callable[[Tensor], Tensor]:
-    """Gradients that leave what is masked at zero."""
-    return lambda gradient: gradient.masked_fill(gone, 0.0)

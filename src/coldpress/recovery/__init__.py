@@ -4,6 +4,7 @@ from coldpress.recovery.attention import check_attention, kept_heads
 from coldpress.recovery.batchnorm import recalibrate
 from coldpress.recovery.distil import distil
 from coldpress.recovery.hints import stream_inputs
+from coldpress.recovery.masks import held
 from coldpress.recovery.nearest import apart, nearer
 from coldpress.recovery.settings import Settings, one_cycle
 from coldpress.recovery.train import Epoch, History, fit
@@ -16,6 +17,7 @@ __all__ = [
     "check_attention",
     "distil",
     "fit",
+    "held",
     "kept_heads",
     "nearer",
     "one_cycle",
