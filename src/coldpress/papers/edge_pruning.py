@@ -304,4 +304,3 @@ class EdgePruning:
     def _say(self, what: str, done: int, total: int) -> None:
         if self.tell:
             self.tell(what, done, total)
-
