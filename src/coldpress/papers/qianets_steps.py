@@ -1,0 +1,200 @@
+"""What QIANets does to a network, as its public code does it and corrected.
+
+Balapanov et al. 2024, "QIANets: Quantum-Integrated Adaptive Networks for Reduced Latency and Improved Inference Times
+in CNN Models", arXiv:2410.10318. In the public code softmax only sizes a random mask, entanglement goes on from what it
+took, and both decompositions are multiplied back to dense weights: the file and the time stay as they were.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from coldpress.cost.table import LatencyTable
+from coldpress.errors import SurgeryError
+from coldpress.network import LAYER_TYPES
+from coldpress.recovery import recalibrate
+from coldpress.space import channel_groups
+from coldpress.space.layers import layer_shapes
+from coldpress.surgery.channels import remove_channels
+from coldpress.surgery.eca import insert_eca
+from coldpress.surgery.factorize import build_factors, factor_weights, fill_factors
+from coldpress.surgery.moments import collect_moments, factors
+from coldpress.surgery.refit import dense_weight
+from coldpress.surgery.retention import prune_channels
+
+logger = logging.getLogger("coldpress.papers")
+
+BLOCKS = ("BasicBlock", "Bottleneck", "Inception", "_DenseBlock")
+"""Types of blocks of torchvision's networks that attention is put behind."""
+LBFGS_STEPS = 5
+
+
+def as_published(model: nn.Module, sparsity: float, rank: int, entanglement: float = 0.1, seed: int = 0) -> nn.Module:
+    """A copy after the public code's steps: a random mask, its entanglement, truncated SVD, and a factorisation.
+
+    Every convolution and linear goes through all of them, and is dense again afterwards.
+
+    Args:
+        model: the network.
+        sparsity: of the random mask before entanglement, in [0, 1].
+        rank: of both decompositions; at least 1, cut to the layer's full rank.
+        entanglement: probability with which each neighbour goes along, once along every axis.
+        seed: of the mask and the factorisation's start.
+
+    Raises:
+        SurgeryError: an argument is out of range, or the network has no convolution or linear layer.
+    """
+    check_amounts(sparsity, rank, entanglement)
+    student, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    layers = [module for module in student.modules() if isinstance(module, LAYER_TYPES)]
+    if not layers:
+        raise SurgeryError("this network has no convolution or linear layer: there is nothing to prune")
+    for module in layers:
+        weight = module.get_parameter("weight")
+        value = weight.detach().cpu().float().clone()
+        value[_random_mask(value.shape, sparsity, entanglement, generator)] = 0.0
+        matrix = value.flatten(1)
+        least = min(rank, *matrix.shape)
+        u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+        matrix = _factorised((u[:, :least] * s[:least]) @ v[:least], least, generator)
+        with torch.no_grad():
+            weight.copy_(matrix.reshape(weight.shape))
+    return student
+
+
+def corrected(
+    model: nn.Module,
+    example_inputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    sparsity: float,
+    rank: int,
+    *,
+    kernel: int | None = None,
+    attention: bool = True,
+    entanglement: float = 0.1,
+    stages: int = 3,
+    table: LatencyTable | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """A copy after the same steps as they could have been: channels go for good, factors stay two layers.
+
+    Channels go by softmax retention, exactly as many as asked for. A convolution of more than 1 x 1, or a linear, that
+    is smaller as a product of this rank, and faster by the table where one is given, becomes two layers, best for its
+    inputs. Attention stands behind the blocks; BatchNorms are calibrated again.
+
+    Args:
+        model: the network.
+        example_inputs: its inputs, each ``(batch, ...)``.
+        inputs: calibration inputs, each ``(images, ...)``.
+        sparsity: share of every group's channels that goes, in [0, 1).
+        rank: of the factors, at least 1.
+        kernel: of the attention, odd; None: by the paper's rule.
+        attention: whether there is any.
+        entanglement, stages, seed: as of `coldpress.surgery.retention.prune_channels`.
+        table: of measured times.
+
+    Raises:
+        SurgeryError: an argument is out of range.
+    """
+    check_amounts(sparsity, rank, entanglement)
+    student = copy.deepcopy(model).eval()
+    groups = list(channel_groups(student, example_inputs)[0].values())
+    if groups and sparsity > 0.0:
+        most = min(1.0 - 1.0 / min(group.channels // group.atom for group in groups), sparsity)
+        found = prune_channels(student, groups, most, entanglement=entanglement, stages=stages, seed=seed)
+        remove_channels(student, [(group, torch.tensor(found.kept[group.name]).numpy()) for group in groups])
+    factorise(student, example_inputs, inputs, rank, table)
+    if attention:
+        insert_eca(student, attended_blocks(student), example_inputs, kernel)
+    recalibrate(student, tuple(inputs))
+    return student
+
+
+def factorise(
+    model: nn.Module,
+    example_inputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    rank: int,
+    table: LatencyTable | None = None,
+) -> list[str]:
+    """Put two layers in place of each layer that gains by it, in place; their names.
+
+    Args:
+        model, example_inputs, inputs, rank, table: as of `corrected`.
+    """
+    wanted = {}
+    for name, shape in layer_shapes(model, example_inputs).items():
+        factored = replace(shape, method="svd", rank=(rank,))
+        large = shape.kind == "linear" or shape.kernel != (1, 1)
+        if large and shape.groups == 1 and factors(model.get_submodule(name)) and factored.factors_pay:
+            wanted[name] = factored
+    if table is not None and wanted:
+        dense = {name: replace(shape, method="dense", rank=()) for name, shape in wanted.items()}
+        table.measure([*wanted.values(), *dense.values()])
+        wanted = {n: shape for n, shape in wanted.items() if table.seconds(shape) < table.seconds(dense[n])}
+    moments = collect_moments(model, wanted, inputs)
+    for name, shape in wanted.items():
+        module = model.get_submodule(name)
+        layers = build_factors(replace(shape, bias=True))
+        own = moments[name].matrix if name in moments else None
+        fill_factors(layers, factor_weights(dense_weight(module), own, shape.kernel, "svd", shape.rank))
+        parent, _, last = name.rpartition(".")
+        weight = module.get_parameter("weight")
+        setattr(model.get_submodule(parent), last, layers.to(weight.device, weight.dtype).train(module.training))
+    return list(wanted)
+
+
+def attended_blocks(model: nn.Module) -> list[str]:
+    """Names of the blocks that attention is put behind; empty where the network has none of the known types."""
+    found = [name for name, module in model.named_modules() if type(module).__name__ in BLOCKS]
+    if not found:
+        logger.warning("no attention is inserted: none of this network's modules is a %s", ", ".join(BLOCKS))
+    return found
+
+
+def check_amounts(sparsity: float, rank: int, entanglement: float) -> None:
+    """Raise SurgeryError for amounts that are out of range."""
+    if not 0.0 <= sparsity <= 1.0:
+        raise SurgeryError(f"sparsity is {sparsity!r}; it must be in [0, 1], the share that goes")
+    if rank < 1:
+        raise SurgeryError(f"rank is {rank!r}; it must be 1 or more")
+    if not 0.0 <= entanglement <= 1.0:
+        raise SurgeryError(f"entanglement is {entanglement!r}; it is a probability and must be in [0, 1]")
+
+
+def _random_mask(shape: torch.Size, sparsity: float, entanglement: float, generator: torch.Generator) -> Tensor:
+    """True where a weight goes: so many at random, then neighbours axis after axis, each from all that went before."""
+    count = int(shape.numel())
+    gone = torch.zeros(count, dtype=torch.bool)
+    gone[torch.randperm(count, generator=generator)[: round(sparsity * count)]] = True
+    gone = gone.view(shape)
+    for axis in range(len(shape)):
+        for step in (1, -1):
+            beside = gone.roll(step, axis)
+            beside.select(axis, 0 if step == 1 else -1).fill_(False)
+            gone = gone | (beside & (torch.rand(shape, generator=generator) < entanglement))
+    return gone
+
+
+def _factorised(matrix: Tensor, rank: int, generator: torch.Generator) -> Tensor:
+    """The product of two factors from a random start, by a few steps of LBFGS of falling length."""
+    rows, columns = matrix.shape
+    left = torch.randn(rows, rank, generator=generator).mul_(0.01).requires_grad_()
+    right = torch.randn(rank, columns, generator=generator).mul_(0.01).requires_grad_()
+    for step in range(LBFGS_STEPS):
+        optimizer = torch.optim.LBFGS([left, right], lr=0.1 * 0.5**step, max_iter=2)
+
+        def closure(optimizer: torch.optim.LBFGS = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = (matrix - left @ right).square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return (left @ right).detach()
