@@ -1,4 +1,4 @@
-"""The command line of published systems: `coldpress reproduce edge-pruning`, `coldpress reproduce aqc`."""
+"""The command line of published systems: `coldpress reproduce edge-pruning`, `... aqc` and `... qianets`."""
 
 from __future__ import annotations
 
@@ -86,6 +86,35 @@ def aqc(
     changes = {"seconds": time_limit, "epochs": epochs}
     changes = {name: value for name, value in changes.items() if value is not None}
     command.run(recipe, rate, scale, changes, options.names(solvers), _place(out), overwrite)
+
+
+@app.command()
+def qianets(
+    data: options.Data = "cifar10",
+    data_dir: options.DataDir = None,
+    networks: Annotated[
+        str | None, typer.Option(help="of resnet18, googlenet, densenet121, comma-separated; all by default")
+    ] = None,
+    scale: Annotated[str, typer.Option(help=SCALE)] = "short",
+    images: Annotated[int | None, typer.Option(help="to train on; the scale's by default")] = None,
+    epochs: Annotated[int | None, typer.Option(help="of every row after the baseline; the scale's by default")] = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Pruning, decomposition, attention and search of three CNNs: as published, corrected, and our own plans.
+
+    Baselines are trained first, and a control goes on from each for as many epochs as every row has. A run that was
+    stopped goes on with the rows that are missing when the same command is given again.
+
+    Example: [bold]coldpress reproduce qianets --data cifar10-jpeg --data-dir DIR --networks resnet18 --out
+    results[/bold]
+    """
+    from coldpress.commands import reproduce_qianets as command
+
+    recipe = Recipe(data=data, data_dir=data_dir)
+    changes = {"images": images, "final_epochs": epochs}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    command.run(recipe, options.names(networks), scale, changes, _place(out), overwrite)
 
 
 def _place(out: Path | None) -> Path:

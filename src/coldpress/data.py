@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from coldpress.errors import TaskError
@@ -80,6 +81,7 @@ class TensorData(MemoryData):
         flip: augmentation mirrors images left to right half of the time.
         pad: augmentation shifts images by up to so many pixels; an image goes on mirrored beyond its border, since no
             test image has a black one.
+        size: side in pixels that images are resized to as they are read; None leaves them.
     """
 
     inputs: Tensor
@@ -89,6 +91,7 @@ class TensorData(MemoryData):
     std: tuple[float, ...] = ()
     flip: bool = False
     pad: int = 0
+    size: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):
@@ -128,6 +131,8 @@ class TensorData(MemoryData):
 
     def _normalise(self, inputs: Tensor) -> Tensor:
         scaled = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
+        if self.size is not None and scaled.shape[-2:] != (self.size, self.size):
+            scaled = F.interpolate(scaled, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         if not self.mean:
             return scaled
         shape = (1, -1) + (1,) * (scaled.dim() - 2)

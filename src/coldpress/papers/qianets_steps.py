@@ -73,7 +73,7 @@ def corrected(
     example_inputs: Sequence[Tensor],
     inputs: Sequence[Tensor],
     sparsity: float,
-    rank: int,
+    rank: int | None,
     *,
     kernel: int | None = None,
     attention: bool = True,
@@ -93,7 +93,7 @@ def corrected(
         example_inputs: its inputs, each ``(batch, ...)``.
         inputs: calibration inputs, each ``(images, ...)``.
         sparsity: share of every group's channels that goes, in [0, 1).
-        rank: of the factors, at least 1.
+        rank: of the factors, at least 1; None factorises nothing.
         kernel: of the attention, odd; None: by the paper's rule.
         attention: whether there is any.
         entanglement, stages, seed: as of `coldpress.surgery.retention.prune_channels`.
@@ -109,7 +109,8 @@ def corrected(
         most = min(1.0 - 1.0 / min(group.channels // group.atom for group in groups), sparsity)
         found = prune_channels(student, groups, most, entanglement=entanglement, stages=stages, seed=seed)
         remove_channels(student, [(group, torch.tensor(found.kept[group.name]).numpy()) for group in groups])
-    factorise(student, example_inputs, inputs, rank, table)
+    if rank is not None:
+        factorise(student, example_inputs, inputs, rank, table)
     if attention:
         insert_eca(student, attended_blocks(student), example_inputs, kernel)
     recalibrate(student, tuple(inputs))
@@ -158,11 +159,11 @@ def attended_blocks(model: nn.Module) -> list[str]:
     return found
 
 
-def check_amounts(sparsity: float, rank: int, entanglement: float) -> None:
+def check_amounts(sparsity: float, rank: int | None, entanglement: float) -> None:
     """Raise SurgeryError for amounts that are out of range."""
     if not 0.0 <= sparsity <= 1.0:
         raise SurgeryError(f"sparsity is {sparsity!r}; it must be in [0, 1], the share that goes")
-    if rank < 1:
+    if rank is not None and rank < 1:
         raise SurgeryError(f"rank is {rank!r}; it must be 1 or more")
     if not 0.0 <= entanglement <= 1.0:
         raise SurgeryError(f"entanglement is {entanglement!r}; it is a probability and must be in [0, 1]")

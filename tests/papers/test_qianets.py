@@ -1,0 +1,97 @@
+"""QIANets on a few random images: every row is there, goes on after a stop, and is told as it was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from coldpress import zoo
+from coldpress.cli import app
+from coldpress.commands.reproduce_qianets import HEADS, all_cells, markdown
+from coldpress.data import TensorData
+from coldpress.errors import TaskError
+from coldpress.papers.qianets import (
+    AT_RATIO,
+    BASELINE,
+    CONTROL,
+    LEGACY,
+    METHODS,
+    OTHER_READING,
+    OURS,
+    PUBLISHED,
+    SCALES,
+    SEARCHED,
+    QIANets,
+    Row,
+)
+
+QUICK = replace(SCALES["tiny"], trials=1, calibration=16)
+
+
+def images(count: int, seed: int) -> TensorData:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 4
+    inputs = torch.randint(0, 80, (count, 3, 32, 32), generator=generator) + 40 * labels.view(-1, 1, 1, 1)
+    return TensorData(inputs.to(torch.uint8), labels, ("a", "b", "c", "d"))
+
+
+def data() -> zoo.Splits:
+    return zoo.Splits(images(80, 0), None, images(20, 1))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    """All rows but ours, which an earlier run is said to have made."""
+    earlier = Row("resnet18", OURS, 0, note="skipped: not asked for")
+    return list(QIANets(data(), QUICK, ["resnet18"], tmp_path_factory.mktemp("qianets"), [earlier]).stages())
+
+
+def test_every_method_has_its_row(rows: list[Row]) -> None:
+    assert [row.method for row in rows] == list(METHODS)
+    assert all(row.metrics for row in rows if row.method != OURS)
+    by = {row.method: row.metrics["compressed"] for row in rows if row.metrics}
+    whole = by[BASELINE]
+    for method in (CONTROL, LEGACY, OTHER_READING):  # dense again: nothing is saved
+        assert by[method]["parameters"] == whole["parameters"]
+        assert by[method]["file_bytes"] == pytest.approx(whole["file_bytes"], rel=1e-3)
+    for method in (SEARCHED, AT_RATIO):
+        assert by[method]["file_bytes"] < 0.9 * whole["file_bytes"]
+        assert by[method]["macs"] < whole["macs"]
+    ratio = whole["parameters"] / by[AT_RATIO]["parameters"]
+    assert PUBLISHED["resnet18"].smaller <= ratio < 1.25 * PUBLISHED["resnet18"].smaller
+    assert len(rows[1].curve) == 1 + QUICK.final_epochs
+
+
+def test_a_run_goes_on_with_the_rows_that_are_missing(rows: list[Row], tmp_path: Path) -> None:
+    read = [Row(**asdict(row)) for row in rows]
+    again = list(QIANets(data(), QUICK, ["resnet18"], tmp_path / "none", read).stages())
+    assert [row.name for row in again] == [row.name for row in rows]
+    assert not (tmp_path / "none").exists()  # nothing was trained
+
+
+def test_the_table_tells_means_and_what_was_published(rows: list[Row]) -> None:
+    lines = all_cells(rows)
+    assert len(lines) == 1 + len(METHODS)
+    assert all(len(line) == len(HEADS) for line in lines)
+    assert lines[0][1] == "87.11 %"
+    assert lines[-1][-1] == "skipped: not asked for"
+    other = [replace(row, seed=1) for row in rows]
+    assert "(" in all_cells([*rows, *other])[1][1]
+    assert markdown(rows).count("resnet18") == len(lines)
+
+
+def test_bad_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="none of the networks"):
+        QIANets(data(), QUICK, ["vgg16"], tmp_path)
+    with pytest.raises(TaskError, match="needs images"):
+        QIANets(zoo.Splits([], None, []), QUICK, ["resnet18"], tmp_path)
+    runner = CliRunner()
+    found = runner.invoke(app, ["reproduce", "qianets", "--scale", "huge", "--out", str(tmp_path / "out")])
+    assert found.exit_code == 2
+    assert "tiny, short, paper" in found.output
+    help_text = runner.invoke(app, ["reproduce", "qianets", "--help"]).output
+    assert "densenet121" in help_text
