@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,13 @@ def start_logging(verbose: bool = False) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Tell]:
-    """A bar with the time left for every step; call what is given with (step, done, in all)."""
+    """A bar with the time left for every step; call what is given with (step, done, in all).
+
+    Where standard error is no terminal, as in a log, a line tells when a step begins.
+    """
+    if not err.is_terminal:
+        yield _lines()
+        return
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=30),
@@ -108,3 +115,17 @@ def progress_bars() -> Iterator[Tell]:
     finally:
         if known:
             bars.stop()
+
+
+def _lines() -> Tell:
+    """Tells steps by lines: the name and how much there is to do, and the seconds since the start."""
+    current: list[str] = []
+    begun = time.perf_counter()
+
+    def tell(step: str, done: int, total: int, note: str = "") -> None:
+        if current != [step]:
+            current[:] = [step]
+            more = f", {note}" if note else ""
+            err.print(f"{time.perf_counter() - begun:5.0f} s  {step} ({total}{more})", highlight=False, soft_wrap=True)
+
+    return tell
