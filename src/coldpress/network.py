@@ -90,6 +90,23 @@ def restoring(modules: Iterable[nn.Module]) -> Iterator[None]:
             module.__dict__.update(attributes, _parameters=parameters, _buffers=buffers, _modules=children)
 
 
+def run_watched(
+    model: nn.Module, inputs: Iterable[Tensor], names: Mapping[nn.Module, str], note: Callable[[str, Any, Any], None]
+) -> None:
+    """Run the model once in evaluation mode and note (name, arguments, output) of each call of the named modules."""
+
+    def watch(module: nn.Module, arguments: Any, output: Any) -> None:
+        note(names[module], arguments, output)
+
+    handles = [module.register_forward_hook(watch) for module in names]
+    try:
+        with evaluating(model):
+            model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @contextmanager
 def forwarding(model: nn.Module, replaced: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Modules, by name, compute something else for a while."""

@@ -10,11 +10,9 @@ from typing import Any
 from coldpress.commands import results
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
-from coldpress.errors import TaskError
 from coldpress.papers.aqc import AQC, SCALES, SOLVERS, Ranked, Row, best_bound, gap
 from coldpress.papers.decoded import DECODED, REFITTED, TRAINED
 from coldpress.recipe import Recipe
-from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 
 HEADS = (
@@ -45,9 +43,7 @@ def run(
     overwrite: bool,
 ) -> None:
     """Everything that is not in the folder yet; ``changes`` are to the scale."""
-    if scale not in SCALES:
-        raise TaskError(f"scale is {scale!r}; choose {', '.join(SCALES)}")
-    check_alone("reproduce")
+    results.check_scale(scale, SCALES)
     amount, names = replace(SCALES[scale], **changes), tuple(SOLVERS if solvers is None else solvers)
     subject = ("model", "weights", "data", "num_classes", "ignored_layers", "seed")
     settings = {name: getattr(recipe, name) for name in subject} | {"rate": rate, "scale": asdict(amount)}

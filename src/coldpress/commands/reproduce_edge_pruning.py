@@ -16,7 +16,6 @@ from coldpress.commands.terminal import out, progress_bars
 from coldpress.errors import TaskError
 from coldpress.papers.edge_pruning import SCALES, EdgePruning, Row
 from coldpress.recipe import Recipe
-from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 
 HEADS = ("", "accuracy", "95 % interval", "ms a sample", "MB", "zeros", "")
@@ -24,9 +23,7 @@ HEADS = ("", "accuracy", "95 % interval", "ms a sample", "MB", "zeros", "")
 
 def run(recipe: Recipe, scale: str, folder: Path, overwrite: bool, settings: dict[str, Any]) -> None:
     """The q-bit search of transformers: published, as published on this task, and corrected."""
-    if scale not in SCALES:
-        raise TaskError(f"scale is {scale!r}; choose {', '.join(SCALES)}")
-    check_alone("reproduce")
+    results.check_scale(scale, SCALES)
     results.begin(folder, overwrite)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     task = read_task(recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,14 +13,12 @@ import optuna
 from coldpress.commands import results
 from coldpress.commands.subject import read_data
 from coldpress.commands.terminal import out, progress_bars
-from coldpress.errors import TaskError
 from coldpress.papers.qianets import CONTROL, METHODS, PUBLISHED, SCALES, QIANets, Row
 from coldpress.recipe import Recipe
-from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 
 HEADS = ("network: method", "accuracy", "drop to baseline", "drop to control", "faster", "smaller", "MACs", "zeros", "")
-TITLE = "QIANets"
+TITLE, WORK = "QIANets", "work"
 
 
 def run(
@@ -31,9 +30,7 @@ def run(
     overwrite: bool,
 ) -> None:
     """Everything that is not in the folder yet; ``changes`` are to the scale."""
-    if scale not in SCALES:
-        raise TaskError(f"scale is {scale!r}; choose {', '.join(SCALES)}")
-    check_alone("reproduce")
+    results.check_scale(scale, SCALES)
     amount, names = replace(SCALES[scale], **changes), tuple(PUBLISHED if networks is None else networks)
     settings = {"data": recipe.data, "scale": asdict(amount)}
     earlier = results.begin(folder, overwrite, settings)
@@ -42,13 +39,21 @@ def run(
     data = read_data(recipe)
     head = results.head(recipe, scale=scale, settings=settings, published={n: asdict(p) for n, p in PUBLISHED.items()})
     found: list[Row] = []
+    rows = known
+
+    def keep() -> None:
+        results.write(folder, {**head, "rows": [asdict(row) for row in rows]}, markdown(rows))
+
     with progress_bars() as tell:
-        experiment = QIANets(data, amount, names, folder / "work", known, tell)
+        experiment = QIANets(data, amount, names, folder / WORK, known, tell)
+        if not earlier:
+            shutil.rmtree(folder / WORK, ignore_errors=True)  # baselines and searches of what is replaced
+        keep()  # at once, so that a run that is stopped in the first baseline can go on
         for row in experiment.stages():  # each is kept as soon as it is there, beside those of the run before
             found.append(row)
             there = {row.name for row in found}
             rows = [*found, *(row for row in known if row.name not in there)]
-            results.write(folder, {**head, "rows": [asdict(row) for row in rows]}, markdown(rows))
+            keep()
     out.print(results.shown(TITLE, HEADS, all_cells(rows)))
     out.print(f"Wrote {folder}: {results.RESULTS}, {results.TABLE}", highlight=False, soft_wrap=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldpress.artifact import check_parent
-from coldpress.errors import ArtifactError
+from coldpress.errors import ArtifactError, TaskError
 from coldpress.files import write_text
 from coldpress.proof import reproduce_command, versions
 from coldpress.recipe import Recipe
+from coldpress.recovery.parallel import check_alone
 from coldpress.runtime.devices import device
 
 RESULTS, TABLE = "results.json", "table.md"
@@ -24,6 +25,13 @@ def head(recipe: Recipe, **settings: Any) -> dict[str, Any]:
     """What a run is told by: its command, versions, machine and settings."""
     found = {"command": reproduce_command(), "versions": versions(), "device": device(1).summary()}
     return {**found, **settings, "model": recipe.model, "data": recipe.data}
+
+
+def check_scale(scale: str, scales: Collection[str]) -> None:
+    """Raise TaskError for an unknown scale, or where several processes were started to train together."""
+    if scale not in scales:
+        raise TaskError(f"scale is {scale!r}; choose {', '.join(scales)}")
+    check_alone("reproduce")
 
 
 def begin(folder: Path, overwrite: bool, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -221,7 +221,8 @@ class _Case:
         if path.exists():
             zoo.load_weights(task.model, path)
         else:
-            fit(task.model, task, replace(self.settings, epochs=self.scale.epochs), progress=self._steps(BASELINE))
+            training = replace(self.settings, epochs=self.scale.epochs)
+            fit(task.model, task, training, checkpoint_dir=self.folder / "baseline", progress=self._steps(BASELINE))
             write_tensors(path, task.model.state_dict(), {"format": "pt"})
         return task
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import SpaceError
-from coldpress.network import LAYER_TYPES, evaluating
+from coldpress.network import LAYER_TYPES, run_watched
 from coldpress.plan import LayerShape
 
 LEAST_TABLE = 65_536
@@ -79,16 +79,10 @@ def _seen(
     found: dict[str, list[LayerShape]] = {}
     names: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, kinds)}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        found.setdefault(names[module], []).append(shape(module, inputs[0].shape))
+    def note(name: str, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        found.setdefault(name, []).append(shape(model.get_submodule(name), inputs[0].shape))
 
-    handles = [module.register_forward_hook(note) for module in names]
-    try:
-        with evaluating(model):
-            model(*example_inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, example_inputs, names, note)
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import SurgeryError
-from coldpress.network import evaluating
+from coldpress.network import run_watched
 
 
 def eca_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
@@ -79,7 +79,7 @@ def insert_eca(
     known = dict(model.named_modules())
     seen: dict[str, int] = {}
 
-    def note(name: str, output: object) -> None:
+    def note(name: str, _: object, output: object) -> None:
         if not isinstance(output, Tensor) or output.dim() != 4:
             raise SurgeryError(f"{name!r} does not return a tensor (batch, channels, height, width): choose a block")
         seen[name] = output.shape[1]
@@ -87,15 +87,7 @@ def insert_eca(
     for name in blocks:
         if not name or name not in known:
             raise SurgeryError(f"{name!r} is no block of this network; named_modules() tells what there is")
-    handles = [
-        known[name].register_forward_hook(lambda _, __, output, name=name: note(name, output)) for name in blocks
-    ]
-    try:
-        with evaluating(model):
-            model(*example_inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, example_inputs, {known[name]: name for name in blocks}, note)
     made: dict[str, ECA] = {}
     for name in sorted(dict.fromkeys(blocks), key=lambda block: -block.count(".")):  # inner ones first
         if name not in seen:
@@ -118,20 +110,15 @@ def eca_scores(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
     Raises:
         SurgeryError: the model holds no ECA.
     """
-    names = {module: name for name, module in model.named_modules() if isinstance(module, ECA)}
+    names: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, ECA)}
     if not names:
         raise SurgeryError("this network holds no channel attention: insert_eca first, and train it")
     found: dict[str, Tensor] = {}
 
-    def note(module: nn.Module, arguments: tuple[Tensor, ...], _: Tensor) -> None:
+    def note(name: str, arguments: tuple[Tensor, ...], _: Tensor) -> None:
+        module = model.get_submodule(name)
         assert isinstance(module, ECA)
-        found[names[module]] = module.scales(arguments[0]).mean(0)
+        found[name] = module.scales(arguments[0]).mean(0)
 
-    handles = [module.register_forward_hook(note) for module in names]
-    try:
-        with evaluating(model):
-            model(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, inputs, names, note)
     return found
