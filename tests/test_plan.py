@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldpress.errors import PlanError
-from coldpress.plan import LayerShape, Plan
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Plan
 
 names = st.text(min_size=1, max_size=20)
 leaves = st.integers(-9, 9) | st.booleans() | names

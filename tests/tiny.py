@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 from coldpress.filters import FilterSpace
-from coldpress.plan import Space, UnitKind
+from coldpress.plan import Space
 from coldpress.space import find_space
 from coldpress.space.filters import find_filters
 from coldpress.zoo.cifar import CifarResNet
@@ -208,7 +208,7 @@ def inputs_of(name: str, count: int = 4, seed: int = 1) -> tuple[Tensor, ...]:
     return images(count, seed=seed, vector=name == "two inputs")
 
 
-def space_of(model: nn.Module, inputs: tuple[Tensor, ...], *kinds: UnitKind, ignored: tuple[str, ...] = ()) -> Space:
+def space_of(model: nn.Module, inputs: tuple[Tensor, ...], *kinds: str, ignored: tuple[str, ...] = ()) -> Space:
     """The model's space."""
     task = SimpleNamespace(model=model, example_inputs=inputs, ignored_layers=ignored)
     return find_space(task, kinds or ("width", "rank", "bits", "depth"))

@@ -1,4 +1,4 @@
-"""The words everything else speaks: layer shapes, units and their options, the space they span, and a plan.
+"""The words everything else speaks: units and their options, the space they span, and a plan.
 
 Nothing here knows of torch: a space and a plan are plain data, readable as JSON.
 """
@@ -6,7 +6,6 @@ Nothing here knows of torch: a space and a plan are plain data, readable as JSON
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -15,144 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from coldpress.errors import PlanError
+from coldpress.layer_shape import LayerShape, Method
 
 UnitKind = Literal["width", "rank", "bits", "depth"]
-Method = Literal["dense", "svd", "spatial", "tucker"]
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """One convolution, linear layer or table of embeddings as the runtime sees it, with its factorisation and its bits.
-
-    Attributes:
-        kind: "conv", "linear" or "embedding".
-        in_channels, out_channels: widths (features for a linear; rows and features of a table).
-        kernel, stride, padding, dilation: ``(height, width)`` pairs; unused by a linear.
-        groups: convolution groups.
-        input_size: spatial size of the input for one sample; else ``(positions, 1)``.
-        bias: whether the layer adds a bias.
-        method: "dense", or the factorisation: "svd" (k x k to r, then 1 x 1; for a linear in to r to out; for a table
-            one of r features, then a linear),
-            "spatial" (k x 1 to r, then 1 x k), "tucker" (1 x 1 to r0, k x k to r1, 1 x 1 to out).
-        rank: ``()`` for dense, ``(r,)`` for svd and spatial, ``(r0, r1)`` for tucker.
-        bits: 32 (fp32) or 8 (int8; of a table only the stored rows).
-        dynamic: of int8: the range of the inputs is that of each run, not one for all; the outputs are floats.
-        calls: how often one run calls the layer, whose weights are stored once.
-    """
-
-    kind: Literal["conv", "linear", "embedding"]
-    in_channels: int
-    out_channels: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-    input_size: tuple[int, int] = (1, 1)
-    bias: bool = True
-    method: Method = "dense"
-    rank: tuple[int, ...] = ()
-    bits: int = 32
-    dynamic: bool = False
-    calls: int = 1
-
-    def factors(self) -> tuple[LayerShape, ...]:
-        """The dense layers that this layer runs as: itself when dense, else two or three."""
-        if self.method == "dense":
-            return (self,)
-        plain = replace(self, method="dense", rank=())
-        if self.kind == "embedding":
-            r = self.rank[0]
-            last = replace(plain, kind="linear", in_channels=r, bits=32, bias=True)
-            return (replace(plain, out_channels=r), last)
-        if self.kind == "linear":
-            r = self.rank[0]
-            return (replace(plain, out_channels=r, bias=False), replace(plain, in_channels=r))
-        one: dict[str, Any] = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
-        (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation
-        if self.method == "svd":
-            first = replace(plain, out_channels=self.rank[0], bias=False)
-            return (first, replace(plain, in_channels=self.rank[0], input_size=first.output_size, **one))
-        if self.method == "spatial":
-            first = replace(
-                plain,
-                out_channels=self.rank[0],
-                bias=False,
-                kernel=(kh, 1),
-                stride=(sh, 1),
-                padding=(ph, 0),
-                dilation=(dh, 1),
-            )
-            second = replace(
-                plain,
-                in_channels=self.rank[0],
-                input_size=first.output_size,
-                kernel=(1, kw),
-                stride=(1, sw),
-                padding=(0, pw),
-                dilation=(1, dw),
-            )
-            return (first, second)
-        r0, r1 = self.rank
-        first = replace(plain, out_channels=r0, bias=False, **one)
-        core = replace(plain, in_channels=r0, out_channels=r1, bias=False)
-        return (first, core, replace(plain, in_channels=r1, input_size=core.output_size, **one))
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Spatial size of the output for one sample."""
-        if self.kind != "conv":
-            return self.input_size
-        sizes = zip(self.input_size, self.kernel, self.stride, self.padding, self.dilation)
-        h, w = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
-        return (h, w)
-
-    @property
-    def weights(self) -> int:
-        """Number of weights, biases not counted."""
-        if self.method != "dense":
-            return sum(part.weights for part in self.factors())
-        return self.out_channels * self.in_channels // self.groups * math.prod(self.kernel)
-
-    @property
-    def factors_pay(self) -> bool:
-        """Whether the factors exist at these widths and have fewer weights than the dense layer."""
-        if self.method == "dense":
-            return True
-        (kh, kw), inputs, outputs = self.kernel, self.in_channels, self.out_channels
-        full = {
-            "svd": (min(outputs, inputs * kh * kw),),
-            "spatial": (min(inputs * kh, outputs * kw),),
-            "tucker": (inputs, outputs),
-        }[self.method]
-        within = all(r <= most for r, most in zip(self.rank, full))
-        return within and self.weights < replace(self, method="dense", rank=()).weights
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights and biases."""
-        if self.method != "dense":
-            return sum(part.parameters for part in self.factors())
-        return self.weights + (self.out_channels if self.bias else 0)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one sample, over all calls."""
-        parts = [part for part in self.factors() if part.kind != "embedding"]  # looking up multiplies nothing
-        return self.calls * sum(part.weights * math.prod(part.output_size) for part in parts)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the stored tensors: fp32, or int8 weights with scale (and zero point) a channel, and biases."""
-        if self.method != "dense":
-            return sum(part.bytes for part in self.factors())
-        if self.bits == 32:
-            return 4 * self.parameters
-        if self.kind == "embedding":
-            return self.weights + 4 * self.out_channels
-        if self.dynamic:
-            return self.weights + 4 * self.out_channels * (2 if self.bias else 1)
-        return self.weights + 5 * self.out_channels + (4 * self.out_channels if self.bias else 0)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from coldpress.cost.macs import macs_cost
 from coldpress.cost.profiles import ModelledTable, Table
 from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers, time_files
-from coldpress.plan import LayerShape, Plan, Space
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Plan, Space
 from coldpress.problem import Cost
 from coldpress.runtime.onnx import structure_of
 from coldpress.space.layers import count_macs

@@ -18,6 +18,8 @@ from coldpress.errors import ColdpressError, TaskError
 Objective = Literal["latency", "size", "macs"]
 ENERGIES = ("curvature", "separable", "fisher")
 KINDS = ("width", "rank", "bits", "depth")
+MORE_KINDS = ("cp", "tensor-train")
+"""What units may name beside: factorisations that rank units have as options only where they are asked for."""
 Int8 = Literal["auto", "static", "dynamic", "both"]
 ROUND_ONLY = ("bits", "average_bits", "group_size")
 """Settings that are of `coldpress round` alone."""
@@ -107,8 +109,9 @@ class Recipe:
             kind = {"int": int, "float": float}.get(str(entry.type).removesuffix(" | None"))
             if kind is not None and value is not None:
                 object.__setattr__(self, entry.name, _number(entry.name, value, kind))
+        kinds = (*KINDS, *MORE_KINDS)
         allowed: dict[str, tuple[bool, str]] = {
-            "units": (set(self.units) <= set(KINDS) and bool(self.units), f"some of {', '.join(KINDS)}"),
+            "units": (bool(self.units) and set(self.units) <= set(kinds), f"some of {', '.join(kinds)}"),
             "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
             "choices": (all("=" in text for text in self.choices), "texts such as layer1.0.conv1:width=16"),
             "int8": (self.int8 in get_args(Int8), ", ".join(get_args(Int8))),
@@ -167,7 +170,8 @@ class Recipe:
 
     def wants_latency(self) -> bool:
         """Whether the plan depends on measured times."""
-        return "latency" in self.limits().given() or not self.budget or "bits" in self.kinds() or "rank" in self.kinds()
+        measured = {"bits", "rank", *MORE_KINDS} & set(self.kinds())
+        return "latency" in self.limits().given() or not self.budget or bool(measured)
 
     def rounds_weights(self) -> bool:
         """Whether it is a recipe of `coldpress round`."""

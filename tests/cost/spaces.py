@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coldpress.plan import LayerShape, Option, Site, Source, Space, Unit
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Option, Site, Source, Space, Unit
 
 
 def width(name: str, *channels: int) -> Unit:

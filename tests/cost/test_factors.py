@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldpress.cost import layer_cost, macs_cost, merged, rank_pays, size_cost
-from coldpress.plan import LayerShape, Space
+from coldpress.cost import layer_cost, macs_cost, merged, size_cost
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Space
 from coldpress.problem import Factor
 
 from .spaces import block_space, concat_space, conv
@@ -25,7 +26,7 @@ def counted(space: Space, choice: tuple[int, ...], quantity: Callable[[LayerShap
     for site in space.sites:
         shape = site.configured(options)
         if shape is not None:
-            total += quantity(shape) if rank_pays(shape) else math.inf
+            total += quantity(shape) if shape.factors_pay else math.inf
     return total
 
 
@@ -86,5 +87,5 @@ def test_merging_keeps_the_sum(order: list[int], seed: int) -> None:
 )
 def test_a_rank_pays_when_it_is_low_and_saves_weights(method: str, rank: tuple[int, ...], pays: bool) -> None:
     shape = conv(32, 32)
-    assert rank_pays(shape)
-    assert rank_pays(LayerShape(**{**shape.__dict__, "method": method, "rank": rank})) is pays
+    assert shape.factors_pay
+    assert LayerShape(**{**shape.__dict__, "method": method, "rank": rank}).factors_pay is pays

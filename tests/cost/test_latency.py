@@ -17,7 +17,8 @@ from coldpress.cost.bench import layer_seconds, switch_seconds
 from coldpress.cost.grid import key, ordered, shape_of
 from coldpress.cost.interpolate import Family
 from coldpress.cost.latency import int8_pays
-from coldpress.plan import LayerShape, Option, Site, Space, Unit
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Option, Site, Space, Unit
 
 from .spaces import block_space, conv
 

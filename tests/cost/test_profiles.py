@@ -17,7 +17,7 @@ from coldpress.commands.devices import model_error
 from coldpress.cost.profiles import PROFILES, ModelledTable, host_as_unknown, profile, table_for
 from coldpress.cost.table import LatencyTable
 from coldpress.errors import ExportError, TaskError
-from coldpress.plan import LayerShape
+from coldpress.layer_shape import LayerShape
 from coldpress.runtime import export
 from coldpress.runtime.limits import run_within
 

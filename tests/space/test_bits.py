@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from coldpress.cost.profiles import ModelledTable, profile
-from coldpress.plan import LayerShape, Option, Site, Space, Unit
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Option, Site, Space, Unit
 from coldpress.space.bits import STATIC, faster_dynamic, with_int8_form
 
 TOKENS = LayerShape("linear", 64, 64, input_size=(16, 1))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from coldpress.errors import PlanError, SpaceError
-from coldpress.plan import KEEP, ChannelGroup, LayerShape
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import KEEP, ChannelGroup
 from coldpress.space import layer_shapes
 from coldpress.space.layers import count_macs
 from coldpress.space.ranks import rank_options

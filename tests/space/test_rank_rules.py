@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coldpress.errors import PlanError
-from coldpress.plan import LayerShape
+from coldpress.layer_shape import LayerShape
 from coldpress.space.rank_rules import rank_by_energy, rank_by_evbmf, ruled_rank
 
 

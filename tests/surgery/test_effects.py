@@ -18,7 +18,7 @@ from coldpress.surgery.moments import collect_moments
 from coldpress.surgery.structure import rebuild
 from tiny import NETWORKS, build, inputs_of, space_of
 
-KINDS = ("width", "rank", "depth")
+KINDS = ("width", "rank", "depth", "cp", "tensor-train")
 
 
 def prepared(name: str) -> tuple[nn.Module, Space, Effects]:

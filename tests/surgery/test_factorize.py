@@ -10,21 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coldpress.plan import LayerShape, Method
+from coldpress.layer_shape import LayerShape, Method, sides
 from coldpress.space import layer_shapes
-from coldpress.surgery.factorize import build_factors, effective_weight, factor_weights, fill_factors
+from coldpress.surgery.factorize import build_factors, effective_weight, factor_weights
 from coldpress.surgery.leastsquares import damped
 from coldpress.surgery.moments import second_moments
 from coldpress.surgery.refit import dense_weight
 
 INPUTS, OUTPUTS = 6, 8
-METHODS: tuple[Method, ...] = ("svd", "spatial", "tucker")
+METHODS: tuple[Method, ...] = ("svd", "spatial", "tucker")  # exact at full rank
+OF_CONVOLUTIONS: tuple[Method, ...] = (*METHODS, "cp")
 
 
 def full_rank(method: Method, kernel: tuple[int, int]) -> tuple[int, ...]:
-    if method == "svd":
-        return (min(OUTPUTS, INPUTS * kernel[0] * kernel[1]),)
-    return (min(INPUTS * kernel[0], OUTPUTS * kernel[1]),) if method == "spatial" else (INPUTS, OUTPUTS)
+    return LayerShape("conv", INPUTS, OUTPUTS, kernel, method=method).full_rank
 
 
 def random_weight(kernel: tuple[int, int], seed: int = 0) -> Tensor:
@@ -85,7 +84,7 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CONVOLUTIONS)
 def test_factors_run_as_layers_of_any_geometry(method: Method) -> None:
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(2, INPUTS, 13, 12, generator=generator)
@@ -95,7 +94,7 @@ def test_factors_run_as_layers_of_any_geometry(method: Method) -> None:
         shape = replace(layer_shapes(nn.Sequential(layer), (x,))["0"], method=method, rank=rank)
         factors = factor_weights(dense_weight(layer), None, kernel, method, rank)
         built = build_factors(shape)
-        fill_factors(built, factors)
+        built.fill(factors)
         dense = effective_weight(factors, method)
         weight = dense[:, :-1].reshape(layer.weight.shape).float()
         with torch.no_grad():
@@ -107,11 +106,52 @@ def test_factors_run_as_layers_of_any_geometry(method: Method) -> None:
 
 @pytest.mark.parametrize("shape", [(7, INPUTS), (3, 4, INPUTS)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_factors_run_as_linear_layers(shape: tuple[int, ...], bias: bool) -> None:
+@pytest.mark.parametrize("method", ["svd", "tensor-train"])
+def test_factors_run_as_linear_layers(shape: tuple[int, ...], bias: bool, method: Method) -> None:
     layer, x = nn.Linear(INPUTS, OUTPUTS, bias=bias), torch.randn(shape)
-    factors = factor_weights(dense_weight(layer), None, (1, 1), "svd", (3,))
-    built = build_factors(LayerShape("linear", INPUTS, OUTPUTS, bias=bias, method="svd", rank=(3,)))
-    fill_factors(built, factors)
-    dense = effective_weight(factors, "svd").float()
+    factors = factor_weights(dense_weight(layer), None, (1, 1), method, (3,))
+    form = LayerShape("linear", INPUTS, OUTPUTS, bias=bias, method=method, rank=(3,))
+    built = build_factors(form)
+    assert sum(p.numel() for p in built.parameters()) == form.parameters
+    built.fill(factors)
+    dense = effective_weight(factors, method).float()
     with torch.no_grad():
         torch.testing.assert_close(built(x), F.linear(x, dense[:, :-1], dense[:, -1]), atol=1e-5, rtol=1e-4)
+
+
+def error_of(weight: Tensor, moments: Tensor, method: Method, rank: int, known: bool = True) -> float:
+    kernel = (1, 1) if method == "tensor-train" else (3, 3)
+    factors = factor_weights(weight, moments if known else None, kernel, method, (rank,))
+    change = effective_weight(factors, method) - weight
+    return float(((change @ moments) * change).sum())
+
+
+@pytest.mark.parametrize("method", ["cp", "tensor-train"])
+def test_cp_and_tensor_trains_get_better_with_rank_and_with_inputs(method: Method) -> None:
+    area = 9 if method == "cp" else 1
+    weight = random_weight((3, 3) if method == "cp" else (1, 1), seed=3)
+    moments = moments_for(INPUTS * area)
+    whole = float(((weight @ moments) * weight).sum())
+    errors = [error_of(weight, moments, method, rank) for rank in ((2, 8, 16, 40) if method == "cp" else (1, 2, 4, 6))]
+    assert all(more < less for less, more in pairwise(errors))
+    assert errors[-1] < 1e-3 * whole  # at or near full rank the layer comes back
+    assert sum(errors[:2]) < error_of(weight, moments, method, 2, known=False) + errors[0]
+
+
+def test_a_layer_that_is_a_tensor_train_is_found_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    (few, many), (low, high) = sides(24), sides(30)
+    cores = (torch.randn(high, few, 2, generator=generator), torch.randn(2, low, many, generator=generator))
+    weight = torch.einsum("har,rlb->hlab", *cores).reshape(30, 24).double()
+    weight = torch.cat([weight, torch.randn(30, 1, generator=generator)], dim=1)
+    factors = factor_weights(weight, moments_for(24), (1, 1), "tensor-train", (2,))
+    torch.testing.assert_close(effective_weight(factors, "tensor-train"), weight, atol=1e-5, rtol=1e-5)
+
+
+def test_a_convolution_that_is_a_sum_of_few_terms_is_found_again_by_cp() -> None:
+    generator = torch.Generator().manual_seed(0)
+    terms = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (OUTPUTS, INPUTS, 9))
+    weight = torch.einsum("or,ir,kr->oik", *terms).flatten(1)
+    weight = torch.cat([weight, torch.zeros(OUTPUTS, 1)], dim=1)
+    factors = factor_weights(weight, moments_for(INPUTS * 9), (3, 3), "cp", (3,))
+    assert float((effective_weight(factors, "cp") - weight).norm() / weight.norm()) < 0.02

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coldpress.recipe import ENERGIES, KINDS, Recipe
+from coldpress.recipe import ENERGIES, KINDS, MORE_KINDS, Recipe
 
 SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce, tpe"
 SAMPLER_NAMES = (
@@ -66,7 +66,10 @@ Solver = Annotated[
     typer.Option(help=_says("solver", f"{SOLVER_NAMES}, or a sampler, see coldpress solve --help")),
 ]
 Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
-Units = Annotated[str | None, typer.Option(help=f"what is decided, comma-separated (all of {','.join(KINDS)})")]
+Units = Annotated[
+    str | None,
+    typer.Option(help=f"what is decided, comma-separated: all of {','.join(KINDS)}; also {', '.join(MORE_KINDS)}"),
+]
 Int8 = Annotated[
     str | None,
     typer.Option(help=_says("int8", "form for linear layers: static, dynamic, both, or auto, by what measures faster")),

@@ -2,7 +2,7 @@
 
 from coldpress.cost.calibration import calibrate
 from coldpress.cost.devices import cache_folder
-from coldpress.cost.factors import layer_cost, merged, rank_pays
+from coldpress.cost.factors import layer_cost, merged
 from coldpress.cost.latency import latency_cost, shapes_of
 from coldpress.cost.macs import macs_cost
 from coldpress.cost.size import size_cost
@@ -16,7 +16,6 @@ __all__ = [
     "layer_cost",
     "macs_cost",
     "merged",
-    "rank_pays",
     "shapes_of",
     "size_cost",
 ]

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from coldpress.plan import LayerShape
+from coldpress.layer_shape import LayerShape
 from coldpress.runtime.dynamic import dynamic_layer, rounded_columns
 from coldpress.runtime.sessions import session
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coldpress.plan import LayerShape, Option, Site, Space
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Option, Site, Space
 from coldpress.problem import Cost, Factor
 
 Quantity = Callable[[LayerShape], float]
@@ -20,24 +22,8 @@ MAX_TABLE = 20_000
 MAX_SOURCES = 2
 
 
-def rank_pays(shape: LayerShape) -> bool:
-    """Whether a factorised layer is below full rank and smaller than the dense one; a dense layer always is."""
-    if shape.method == "dense":
-        return True
-    kh, kw = shape.kernel
-    ins, outs = shape.in_channels, shape.out_channels
-    full = {
-        "svd": (min(ins * kh * kw, outs),),
-        "spatial": (min(ins * kh, outs * kw),),
-        "tucker": (ins, outs),
-    }[shape.method]
-    return all(r < most for r, most in zip(shape.rank, full)) and shape.weights < math.prod(
-        (outs, ins // shape.groups, kh, kw)
-    )
-
-
 def layer_cost(
-    name: str, space: Space, quantity: Quantity, constant: float = 0.0, *, allowed: Rule = rank_pays
+    name: str, space: Space, quantity: Quantity, constant: float = 0.0, *, allowed: Rule = attrgetter("factors_pay")
 ) -> Cost:
     """The sum of ``quantity`` over all layers, as a function of the plan.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from coldpress.plan import LayerShape
+from coldpress.layer_shape import LayerShape
 
 # One graph holds at most this much, so that its layers meet caches about as full as a network's do.
 GRAPH_LAYERS = 24

@@ -9,10 +9,11 @@ from math import prod
 
 import numpy as np
 
-from coldpress.cost.factors import layer_cost, merged, rank_pays
+from coldpress.cost.factors import layer_cost, merged
 from coldpress.cost.grid import plain
 from coldpress.cost.table import LatencyTable, Seconds
-from coldpress.plan import LayerShape, Site, Space
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Site, Space
 from coldpress.problem import Cost, Factor
 
 __all__ = ["LatencyTable", "between_floats", "int8_pays", "latency_cost", "seconds_of", "shapes_of"]
@@ -52,7 +53,7 @@ def latency_cost(
     scale, overhead = calibration
 
     def allowed(shape: LayerShape) -> bool:
-        if not rank_pays(shape):
+        if not shape.factors_pay:
             return False
         if shape.kind == "embedding":  # it is made smaller for its bytes
             return True

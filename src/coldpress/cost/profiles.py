@@ -9,8 +9,8 @@ from math import prod
 from coldpress.cost.grid import plain
 from coldpress.cost.table import LatencyTable, Progress
 from coldpress.errors import TaskError
+from coldpress.layer_shape import LayerShape
 from coldpress.names import meant
-from coldpress.plan import LayerShape
 from coldpress.runtime.devices import device
 
 HOST = "host"

@@ -18,7 +18,7 @@ from coldpress.cost.devices import cache_folder
 from coldpress.cost.grid import chunks, family, key, ordered, plain, shape_of
 from coldpress.cost.interpolate import Family
 from coldpress.files import write_text
-from coldpress.plan import LayerShape
+from coldpress.layer_shape import LayerShape
 from coldpress.runtime.devices import Device, device
 
 log = logging.getLogger("coldpress.cost")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from coldpress.plan import LayerShape, Option, Space
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Option, Space
 from coldpress.selection import Floats, Ints
 
 Quantity = Callable[[LayerShape], float]

@@ -23,7 +23,7 @@ from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
 from coldpress.surgery.channels import remove_channels
 from coldpress.surgery.eca import insert_eca
-from coldpress.surgery.factorize import build_factors, factor_weights, fill_factors
+from coldpress.surgery.factorize import build_factors, factor_weights
 from coldpress.surgery.moments import collect_moments, factors
 from coldpress.surgery.refit import dense_weight
 from coldpress.surgery.retention import prune_channels
@@ -144,7 +144,7 @@ def factorise(
         module = model.get_submodule(name)
         layers = build_factors(replace(shape, bias=True))
         own = moments[name].matrix if name in moments else None
-        fill_factors(layers, factor_weights(dense_weight(module), own, shape.kernel, "svd", shape.rank))
+        layers.fill(factor_weights(dense_weight(module), own, shape.kernel, "svd", shape.rank))
         parent, _, last = name.rpartition(".")
         weight = module.get_parameter("weight")
         setattr(model.get_submodule(parent), last, layers.to(weight.device, weight.dtype).train(module.training))

@@ -8,19 +8,22 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from coldpress.errors import SpaceError
-from coldpress.plan import KEEP, ChannelGroup, LayerShape, Option, Site, Source, Space, Unit, UnitKind
+from coldpress.layer_shape import LayerShape, Method
+from coldpress.plan import KEEP, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.bits import STATIC
 from coldpress.space.blocks import residual_blocks
 from coldpress.space.channels import channel_groups
 from coldpress.space.layers import layer_shapes, table_shapes, tied_modules
 from coldpress.space.meetings import meetings
-from coldpress.space.ranks import rank_options
+from coldpress.space.ranks import METHODS, rank_options
 from coldpress.space.widths import width_options
 from coldpress.surgery.moments import factors
 
 __all__ = ["ALL_KINDS", "channel_groups", "find_space", "layer_shapes", "residual_blocks"]
 
 ALL_KINDS: tuple[UnitKind, ...] = ("width", "rank", "bits", "depth")
+MORE_METHODS: tuple[Method, ...] = ("cp", "tensor-train")
+"""Factorisations that are asked for beside the kinds."""
 
 
 class Traceable(Protocol):
@@ -40,7 +43,8 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     Args:
         task: holds ``model``, ``example_inputs`` and ``ignored_layers`` (names of layers, or of modules that hold
             them, that stay as they are).
-        kinds: which kinds of unit to look for: "width", "rank", "bits", "depth".
+        kinds: which kinds of unit to look for: "width", "rank", "bits", "depth"; with "cp" or "tensor-train" rank units
+            have options of this form too.
 
     Raises:
         SpaceError: if the model has no layer, an ignored layer does not exist, or nothing can be decided.
@@ -76,9 +80,10 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
         f"{name}:rank": f"its weight is also that of {other!r}: it keeps its form" for name, other in tied.items()
     }
     free = {name: shape for name, shape in shapes.items() if not _under(name, ignored) and name not in tied}
-    if "rank" in kinds:
+    methods = (*(METHODS if "rank" in kinds else ()), *(method for method in MORE_METHODS if method in kinds))
+    if methods:
         able = {name: shape for name, shape in free.items() if factors(model.get_submodule(name))}
-        options = {name: rank_options(shape) for name, shape in able.items()}
+        options = {name: rank_options(shape, methods=methods) for name, shape in able.items()}
         units += [Unit(f"{name}:rank", "rank", name, o) for name, o in options.items() if len(o) > 1]
     if "bits" in kinds:
         units += [Unit(f"{name}:bits", "bits", name, (Option(KEEP), STATIC)) for name in free]
@@ -95,8 +100,8 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
 
 def _check(kinds: Sequence[str], ignored: Sequence[str], model: nn.Module) -> None:
     for kind in kinds:
-        if kind not in ALL_KINDS:
-            raise SpaceError(f"unknown kind of unit {kind!r}; there are: {', '.join(ALL_KINDS)}")
+        if kind not in (*ALL_KINDS, *MORE_METHODS):
+            raise SpaceError(f"unknown kind of unit {kind!r}; there are: {', '.join((*ALL_KINDS, *MORE_METHODS))}")
     names = {name for name, _ in model.named_modules()}
     for name in ignored:
         if name not in names:

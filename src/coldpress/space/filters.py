@@ -10,8 +10,9 @@ from torch import nn
 
 from coldpress.errors import SpaceError
 from coldpress.filters import FEWEST, MOST, FilterLayer, FilterSpace
+from coldpress.layer_shape import LayerShape
 from coldpress.network import LAYER_TYPES
-from coldpress.plan import ChannelGroup, LayerShape
+from coldpress.plan import ChannelGroup
 from coldpress.space import Traceable
 from coldpress.space.channels import channel_groups
 from coldpress.space.layers import layer_shapes, tied_modules

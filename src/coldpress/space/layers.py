@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import SpaceError
+from coldpress.layer_shape import LayerShape
 from coldpress.network import LAYER_TYPES, run_watched
-from coldpress.plan import LayerShape
 
 LEAST_TABLE = 65_536
 """Tables of fewer weights are left as they are."""

@@ -13,7 +13,7 @@ from scipy import optimize
 from torch import Tensor
 
 from coldpress.errors import PlanError
-from coldpress.plan import LayerShape, Method
+from coldpress.layer_shape import LayerShape, Method
 
 Rule = Callable[[Tensor], int]
 """The rank of a matrix."""
@@ -89,10 +89,12 @@ def ruled_rank(shape: LayerShape, weight: Tensor, method: Method, rule: Rule) ->
         rule: `rank_by_energy` or `rank_by_evbmf`, or any of the same form.
 
     Raises:
-        PlanError: the layer is dense or grouped.
+        PlanError: the layer is dense or grouped, or the method's rank is that of no unfolding (cp, tensor-train).
     """
-    if method == "dense" or shape.groups > 1:
-        raise PlanError(f"a rank needs a factorisation of an ungrouped layer, not {method!r} in {shape.groups} groups")
+    if method not in ("svd", "spatial", "tucker") or shape.groups > 1:
+        raise PlanError(
+            f"a rule needs svd, spatial or tucker of an ungrouped layer, not {method!r} in {shape.groups} groups"
+        )
     outputs = weight.shape[0]
     if method == "svd":
         return (rule(weight.reshape(outputs, -1)),)

@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from coldpress.plan import KEEP, LayerShape, Method, Option
+from coldpress.layer_shape import LayerShape, Method
+from coldpress.plan import KEEP, Option
 
 FRACTIONS = (0.5, 0.25, 0.125)
+METHODS: tuple[Method, ...] = ("svd", "spatial", "tucker")
+"""What is offered unless more is asked for."""
 LEAST_SAVING = 0.1
 LEAST_WEIGHTS = 1024
 
 
-def rank_options(shape: LayerShape, fractions: tuple[float, ...] = FRACTIONS) -> tuple[Option, ...]:
+def rank_options(
+    shape: LayerShape, fractions: tuple[float, ...] = FRACTIONS, methods: Collection[Method] = METHODS
+) -> tuple[Option, ...]:
     """ "keep", then every factorisation that saves at least a tenth of the layer's weights, cheapest last.
 
-    Convolutions with a kernel above 1 x 1 may become svd, spatial or tucker; all others svd. Ranks are fractions of
-    the full rank, in steps of 16 (of 4 where the layer is narrow).
+    Convolutions with a kernel above 1 x 1 may become svd, spatial, tucker or cp; linear layers svd or a tensor train;
+    all others svd. Ranks are fractions of the full rank (of cp and tensor trains: of the rank at which nothing is
+    saved), in steps of 16 (of 4 where the layer is narrow).
 
     Args:
         shape: the dense layer.
-        fractions: ranks as fractions of the narrower side.
+        fractions: ranks as fractions.
+        methods: those that are offered.
     """
     keep = Option(KEEP)
     if shape.groups > 1 or shape.weights < LEAST_WEIGHTS:
         return (keep,)
     found: dict[str, Option] = {}
     for fraction in fractions:
-        for method, rank in _candidates(shape, fraction):
-            factored = replace(shape, method=method, rank=rank)
-            if factored.factors_pay and factored.weights <= (1 - LEAST_SAVING) * shape.weights:
+        for method in methods:
+            rank = _rank(shape, fraction, method)
+            factored = replace(shape, method=method, rank=rank or ())
+            if rank and factored.factors_pay and factored.weights <= (1 - LEAST_SAVING) * shape.weights:
                 label = f"{method} {'x'.join(map(str, rank))}"
                 found[label] = Option(label, method=method, rank=rank)
     ordered = sorted(found.values(), key=lambda o: -replace(shape, method=o.method, rank=o.rank).macs)
     return (keep, *ordered)
 
 
-def _candidates(shape: LayerShape, fraction: float) -> list[tuple[Method, tuple[int, ...]]]:
-    narrow = min(shape.in_channels, shape.out_channels)
-    if shape.kind == "linear" or shape.kernel == (1, 1):
-        return [("svd", (_step(fraction * narrow),))]
-    # the first factor of svd and spatial may be wider than the narrower side, but its output rank cannot
-    svd = _step(fraction * min(shape.out_channels, shape.in_channels * shape.kernel[0] * shape.kernel[1]))
-    spatial = _step(fraction * min(shape.in_channels * shape.kernel[0], shape.out_channels * shape.kernel[1]))
-    tucker = (_step(fraction * shape.in_channels), _step(fraction * shape.out_channels))
-    return [("svd", (svd,)), ("spatial", (spatial,)), ("tucker", tucker)]
+def _rank(shape: LayerShape, fraction: float, method: Method) -> tuple[int, ...] | None:
+    """The rank of a factorisation; None where such a layer has none of this form."""
+    whole = shape.kind == "linear" or shape.kernel == (1, 1)
+    if whole and not (method == "svd" or (method == "tensor-train" and shape.kind == "linear")):
+        return None
+    if not whole and method == "tensor-train":
+        return None
+    if method in ("cp", "tensor-train"):  # their full rank is far above the one at which they save nothing
+        each = replace(shape, method=method, rank=(1,)).weights
+        return (_step(fraction * shape.weights / each),)
+    return tuple(_step(fraction * full) for full in replace(shape, method=method).full_rank)
 
 
 def _step(rank: float) -> int:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import PlanError
-from coldpress.plan import ChannelGroup, LayerShape, Plan, Space
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import ChannelGroup, Plan, Space
 from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices
-from coldpress.surgery.factorize import Factorized, build_factors, factor_table, factor_weights, fill_factors
+from coldpress.surgery.factorize import build_factors, factor_table, factor_weights
+from coldpress.surgery.factorized import Factorized
 from coldpress.surgery.leastsquares import refit_columns
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight, refit, set_weight
@@ -132,7 +134,7 @@ def _factorize(student: nn.Module, name: str, shape: LayerShape, moments: Tensor
         return
     factors = factor_weights(dense_weight(module), moments, shape.kernel, shape.method, shape.rank)
     layers = build_factors(shape)
-    fill_factors(layers, factors)
+    layers.fill(factors)
     replace_module(student, name, layers.to(module.get_parameter("weight").device).train(module.training))
 
 

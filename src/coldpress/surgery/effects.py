@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from coldpress.plan import LayerShape, Site, Space
+from coldpress.layer_shape import LayerShape
+from coldpress.plan import Site, Space
 from coldpress.surgery.factorize import effective_weight, factor_table, factor_weights
 from coldpress.surgery.leastsquares import Consumer, elimination_order, refit_columns
 from coldpress.surgery.moments import Moments

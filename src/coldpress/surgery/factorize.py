@@ -1,7 +1,8 @@
 """Layers as products of smaller layers, fitted to the layer's output on real inputs.
 
 A rank option is the SVD of W chol(X X^T) (the best rank-r layer in output error), not of W. Spatial and Tucker-2
-forms start from weighted SVDs and then have one factor fitted by least squares.
+forms start from weighted SVDs and then have one factor fitted by least squares; CP and tensor trains have files of
+their own.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import math
 import torch
 from torch import Tensor, nn
 
-from coldpress.plan import LayerShape, Method
-from coldpress.surgery.leastsquares import damped
-
-
-class Factorized(nn.Sequential):
-    """A layer carried out as two or three layers; only the last has a bias."""
+from coldpress.layer_shape import LayerShape, Method
+from coldpress.surgery.factor_cp import dense_cp, fit_cp
+from coldpress.surgery.factor_train import TensorTrain, dense_train, fit_train
+from coldpress.surgery.factorized import Factorized
+from coldpress.surgery.leastsquares import centred, damped, fit_right
 
 
 def build_factors(shape: LayerShape) -> Factorized:
     """Empty factor layers of the form that ``shape`` describes (its ``method`` and ``rank``)."""
+    if shape.method == "tensor-train":
+        return TensorTrain.of(shape)
     parts: list[nn.Module] = []
     for part in shape.factors():
         if part.kind == "embedding":
@@ -36,7 +38,8 @@ def build_factors(shape: LayerShape) -> Factorized:
                     part.stride,
                     part.padding,
                     part.dilation,
-                    bias=part.bias,
+                    part.groups,
+                    part.bias,
                 )
             )
     return Factorized(*parts)
@@ -51,7 +54,7 @@ def factor_weights(
         weight: ``(outputs, columns + 1)``, float64, columns ordered (input, kernel row, kernel column), bias last.
         moments: ``(columns + 1, columns + 1)``, or None for plain SVDs of the weights.
         kernel: ``(height, width)``; (1, 1) for a linear.
-        method: "svd", "spatial" or "tucker".
+        method: any but "dense".
         rank: as in LayerShape.
 
     Returns:
@@ -64,6 +67,10 @@ def factor_weights(
         return _svd(weight, moments, kernel, rank[0])
     if method == "spatial":
         return _spatial(weight, moments, kernel, rank[0])
+    if method == "cp":
+        return fit_cp(weight, moments, kernel, rank[0])
+    if method == "tensor-train":
+        return fit_train(weight, moments, rank[0])
     return _tucker(weight, moments, kernel, rank)
 
 
@@ -92,34 +99,17 @@ def effective_weight(factors: list[Tensor], method: Method) -> Tensor:
         dense = torch.einsum("or,rihw->oihw", parts[1][:, :, 0, 0], parts[0])
     elif method == "spatial":
         dense = torch.einsum("orw,rih->oihw", parts[1][:, :, 0, :], parts[0][:, :, :, 0])
+    elif method == "cp":
+        dense = dense_cp(parts)
+    elif method == "tensor-train":
+        dense = dense_train(parts, len(bias))
     else:
         dense = torch.einsum("os,srhw,ri->oihw", parts[2][:, :, 0, 0], parts[1], parts[0][:, :, 0, 0])
     return torch.cat([dense.flatten(1), bias[:, None]], dim=1)
 
 
-def fill_factors(layers: Factorized, factors: list[Tensor]) -> None:
-    """Put weights from ``factor_weights`` into factor layers, in place."""
-    *parts, bias = factors
-    with torch.no_grad():
-        for layer, part in zip(layers, parts):
-            target = layer.get_parameter("weight")
-            target.copy_(part.reshape(target.shape))
-        last = layers[-1]
-        if last.bias is None:
-            last.bias = nn.Parameter(torch.zeros(len(bias)))
-        last.get_parameter("bias").copy_(bias)
-
-
-def _centred(weight: Tensor, moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights without the bias, the covariance of the inputs, and the mean output."""
-    mean = moments[:-1, -1] / moments[-1, -1]
-    covariance = moments[:-1, :-1] - moments[-1, -1] * torch.outer(mean, mean)
-    plain = weight[:, :-1]
-    return plain, covariance, plain @ mean + weight[:, -1]
-
-
 def _svd(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int) -> list[Tensor]:
-    plain, covariance, mean_output = _centred(weight, moments)
+    plain, covariance, mean_output = centred(weight, moments)
     outputs = plain @ covariance @ plain.T
     basis = torch.linalg.eigh((outputs + outputs.T) / 2).eigenvectors[:, -rank:]  # (outputs, rank)
     first = basis.T @ plain
@@ -134,7 +124,7 @@ def _svd(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int) ->
 
 
 def _spatial(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int) -> list[Tensor]:
-    plain, covariance, mean_output = _centred(weight, moments)
+    plain, covariance, mean_output = centred(weight, moments)
     (kh, kw), outputs = kernel, len(plain)
     inputs = plain.shape[1] // (kh * kw)
     tensor = plain.reshape(outputs, inputs, kh, kw)
@@ -149,7 +139,7 @@ def _spatial(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int
     # second factor by least squares on z[r, w] = sum_(i, h) first[i, h, r] x[i, h, w]
     lift = torch.einsum("ihr,wv->ihwrv", first.reshape(inputs, kh, rank), torch.eye(kw, dtype=plain.dtype))
     lift = lift.reshape(inputs * kh * kw, rank * kw)
-    second = _fit_right(plain, covariance, lift)
+    second = fit_right(plain, covariance, lift)
     mean = moments[:-1, -1] / moments[-1, -1]
     bias = mean_output - second @ (lift.T @ mean)
     return [
@@ -160,7 +150,7 @@ def _spatial(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int
 
 
 def _tucker(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: tuple[int, ...]) -> list[Tensor]:
-    plain, covariance, mean_output = _centred(weight, moments)
+    plain, covariance, mean_output = centred(weight, moments)
     (kh, kw), outputs = kernel, len(plain)
     inputs = plain.shape[1] // (kh * kw)
     tensor = plain.reshape(outputs, inputs, kh * kw)
@@ -173,7 +163,7 @@ def _tucker(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: tupl
     first = first / first.square().mean(dim=0).clamp_min(1e-20).sqrt() * plain.square().mean().sqrt()
     lift = torch.einsum("ir,kl->ikrl", first, torch.eye(kh * kw, dtype=plain.dtype))
     lift = lift.reshape(inputs * kh * kw, rank[0] * kh * kw)
-    middle = _fit_right(plain, covariance, lift)  # (outputs, r0 * k * k)
+    middle = fit_right(plain, covariance, lift)  # (outputs, r0 * k * k)
     reduced = lift.T @ covariance @ lift
     produced = middle @ reduced @ middle.T
     basis = torch.linalg.eigh((produced + produced.T) / 2).eigenvectors[:, -rank[1] :]
@@ -184,11 +174,3 @@ def _tucker(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: tupl
     mean = moments[:-1, -1] / moments[-1, -1]
     bias = mean_output - basis @ (core @ (lift.T @ mean))
     return [first.T[:, :, None, None], core.reshape(rank[1], rank[0], kh, kw), basis[:, :, None, None], bias]
-
-
-def _fit_right(weight: Tensor, covariance: Tensor, lift: Tensor) -> Tensor:
-    """argmin_V ||(W - V lift^T) x||^2 under the covariance: ``(outputs, lifted)``."""
-    inner = lift.T @ covariance @ lift
-    ridge = 1e-8 * inner.diagonal().mean()
-    factor = torch.linalg.cholesky(inner + ridge * torch.eye(len(inner), dtype=inner.dtype))
-    return torch.cholesky_solve((weight @ covariance @ lift).T, factor).T

@@ -152,3 +152,27 @@ def solve(cross: Tensor, moments: Tensor, prior: Tensor, damping: float = DAMPIN
     diagonal[-1] = 1e-9
     factor = torch.linalg.cholesky(moments + torch.diag(diagonal))
     return torch.cholesky_solve((cross + prior * diagonal).T, factor).T
+
+
+def centred(weight: Tensor, moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer about its inputs' mean.
+
+    Args:
+        weight: ``(outputs, columns + 1)``, the bias last.
+        moments: ``(columns + 1, columns + 1)``.
+
+    Returns:
+        The weights without the bias, the inputs' covariance ``(columns, columns)``, and the mean output.
+    """
+    mean = moments[:-1, -1] / moments[-1, -1]
+    covariance = moments[:-1, :-1] - moments[-1, -1] * torch.outer(mean, mean)
+    plain = weight[:, :-1]
+    return plain, covariance, plain @ mean + weight[:, -1]
+
+
+def fit_right(weight: Tensor, covariance: Tensor, lift: Tensor) -> Tensor:
+    """argmin_V ||(W - V lift^T) x||^2 under the covariance: ``(outputs, lifted)``."""
+    inner = lift.T @ covariance @ lift
+    ridge = 1e-8 * inner.diagonal().mean()
+    factor = torch.linalg.cholesky(inner + ridge * torch.eye(len(inner), dtype=inner.dtype))
+    return torch.cholesky_solve((weight @ covariance @ lift).T, factor).T

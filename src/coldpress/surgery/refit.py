@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from coldpress.plan import LayerShape
+from coldpress.layer_shape import LayerShape
 from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
-from coldpress.surgery.factorize import Factorized, effective_weight, factor_weights, fill_factors
+from coldpress.surgery.factorize import effective_weight, factor_weights
+from coldpress.surgery.factorized import Factorized
 from coldpress.surgery.leastsquares import damping_for, solve
 from coldpress.surgery.moments import (
     MOST_COLUMNS,
@@ -162,13 +163,10 @@ def _fit_layer(
         return
     if isinstance(module, Factorized):
         shape = factored[name]
-        given = [part.get_parameter("weight").detach().double() for part in module]
-        given = [part[:, :, None, None] if part.dim() == 2 else part for part in given]
-        bias = module[-1].bias
-        assert isinstance(bias, Tensor)
-        prior = effective_weight([*given, bias.detach().double()], shape.method)
+        bias = module.biased.get_parameter("bias").detach().double()
+        prior = effective_weight([*module.weights(), bias], shape.method)
         dense = solve(cross, moments, prior, damping)
-        fill_factors(module, factor_weights(dense, moments, shape.kernel, shape.method, shape.rank))
+        module.fill(factor_weights(dense, moments, shape.kernel, shape.method, shape.rank))
         return
     set_weight(module, solve(cross, moments, dense_weight(module), damping))
 

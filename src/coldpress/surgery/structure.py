@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import PlanError
-from coldpress.surgery.factorize import Factorized
+from coldpress.surgery.factor_train import TensorTrain
+from coldpress.surgery.factorized import Factorized
 
 ATTRIBUTES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features")
 SCALED = (
@@ -55,6 +56,8 @@ def _shapes(module: nn.Module) -> dict[str, list[int]]:
 def _describe_new(name: str, module: nn.Module) -> dict[str, Any]:
     if isinstance(module, nn.Identity):
         return {"kind": "identity"}
+    if isinstance(module, TensorTrain):
+        return {"kind": "tensor-train", **module.describe()}
     if isinstance(module, Factorized):
         return {"kind": "factorized", "parts": [_describe_part(part) for part in module]}
     raise PlanError(f"{name!r} became a {type(module).__name__}, which no plan can describe")
@@ -91,7 +94,7 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
             if spec["kind"] == "resized":
                 _resize(module, spec)
                 continue
-            new: nn.Module = Dropped() if spec["kind"] == "identity" else _factors(spec["parts"])
+            new = _new(spec)
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"the plan's structure of {name!r} cannot be read: {error!r}") from error
         parent, _, child = name.rpartition(".")
@@ -110,14 +113,18 @@ def _resize(module: nn.Module, spec: Mapping[str, Any]) -> None:
             module.register_buffer(name, torch.zeros(shape, dtype=None if old is None else old.dtype))
 
 
-def _factors(parts: list[Mapping[str, Any]]) -> Factorized:
-    layers: list[nn.Module] = []
-    for part in parts:
-        if "in_features" in part:
-            layers.append(nn.Linear(**part))
-        elif "num_embeddings" in part:
-            layers.append(nn.Embedding(**part))
-        else:
-            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
-            layers.append(nn.Conv2d(**arguments))
-    return Factorized(*layers)
+def _new(spec: Mapping[str, Any]) -> nn.Module:
+    if spec["kind"] == "identity":
+        return Dropped()
+    if spec["kind"] == "tensor-train":
+        return TensorTrain(**{key: value for key, value in spec.items() if key != "kind"})
+    return Factorized(*(_part(part) for part in spec["parts"]))
+
+
+def _part(part: Mapping[str, Any]) -> nn.Module:
+    if "in_features" in part:
+        return nn.Linear(**part)
+    if "num_embeddings" in part:
+        return nn.Embedding(**part)
+    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in part.items()}
+    return nn.Conv2d(**arguments)
