@@ -79,3 +79,20 @@ def test_phrases_stay_with_the_text_that_they_are_part_of() -> None:
     assert all(any(set(row.tolist()) <= sentence for sentence in longest) for row in part.ids)
     assert not any(set(row.tolist()) <= sentence for sentence in longest for row in rest.ids)
     assert [row.tolist() for row in split(whole, 0)[1].ids] == [row.tolist() for row in part.ids]
+
+
+def test_shuffled_batches_hold_every_text_once_and_little_filling() -> None:
+    lengths = torch.randint(2, 60, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
+    whole = data(lengths)
+
+    def drawn(seed: int) -> list[tuple[torch.Tensor, ...]]:
+        return list(whole.batches(16, shuffle=True, generator=torch.Generator().manual_seed(seed)))
+
+    batches = drawn(1)
+    assert sorted(int(n) for _, mask, _ in batches for n in mask.sum(1)) == sorted(lengths)
+    filled = sum(float(mask.sum()) for _, mask, _ in batches) / sum(mask.numel() for _, mask, _ in batches)
+    assert filled > 0.9
+    widths = [mask.shape[1] for _, mask, _ in batches]
+    assert widths != sorted(widths)  # short and long ones in turns
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(batches, drawn(1)))
+    assert widths != [mask.shape[1] for _, mask, _ in drawn(2)]

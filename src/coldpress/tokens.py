@@ -12,6 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from coldpress.data import MemoryData
 from coldpress.errors import TaskError
 
+POOL = 50
+"""Batches whose texts are sorted by length together."""
+
 
 @dataclass(frozen=True, eq=False)
 class TokenData(MemoryData):
@@ -78,9 +81,19 @@ class TokenData(MemoryData):
     def batches(
         self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None, augment: bool = False
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Yield ``(ids, mask, ..., labels)``; nothing is augmented."""
+        """Yield ``(ids, mask, ..., labels)``; nothing is augmented.
+
+        Shuffled batches are of texts of about one length: those of `POOL` batches at a time are sorted, and the
+        batches come in random order. Of short texts among a few long ones most of a batch is filling otherwise.
+        """
         order = torch.randperm(len(self), generator=generator) if shuffle else torch.arange(len(self))
-        for rows in torch.split(order, batch_size):
+        batches = torch.split(order, batch_size)
+        if shuffle:
+            lengths = torch.tensor([len(row) for row in self.ids])
+            pools = [pool[lengths[pool].argsort(stable=True)] for pool in torch.split(order, POOL * batch_size)]
+            sized = torch.split(torch.cat(pools), batch_size)
+            batches = tuple(sized[i] for i in torch.randperm(len(sized), generator=generator))
+        for rows in batches:
             chosen = rows.tolist()
             ids = [self.ids[i].long() for i in chosen]
             parts = [pad_sequence(ids, True, self.padding), pad_sequence([torch.ones_like(x) for x in ids], True)]
