@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,3 +118,20 @@ def forwarding(model: nn.Module, replaced: Mapping[str, Callable[..., Any]]) -> 
     finally:
         for module in modules:
             del module.__dict__["forward"]
+
+
+def token_mask(inputs: Sequence[Tensor]) -> Tensor | None:
+    """Which tokens of padded sequences are real, ``(samples, tokens)`` bool, where a model's inputs say it.
+
+    That is an input of whole numbers 0 and 1, each sequence's first ones 1, beside another one of the same shape.
+    """
+    for i, mask in enumerate(inputs):
+        if (
+            mask.is_floating_point()
+            or mask.dim() != 2
+            or all(x.shape != mask.shape for x in (*inputs[:i], *inputs[i + 1 :]))
+        ):
+            continue
+        if mask.min() == 0 and mask.max() == 1 and bool((mask.any(1) & (mask.diff(dim=1) <= 0).all(1)).all()):
+            return mask.bool()
+    return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coldpress.energy.suffix import Suffix
-from coldpress.network import LAYER_TYPES, evaluating, first_tensor
+from coldpress.network import LAYER_TYPES, evaluating, first_tensor, forwarding
 from coldpress.surgery.apply import replace_module
 from tiny import NETWORKS, InPlace, as_if_trained, build, images, inputs_of
 
@@ -155,3 +155,36 @@ def test_a_network_that_needs_its_channels_outermost_runs() -> None:
         torch.testing.assert_close(
             suffix.run({"linear": lambda x: F.linear(x, model.linear.weight)}) + model.linear.bias, wanted
         )
+
+
+class Words(nn.Module):
+    """Mean of the real tokens, and how many tokens it was given."""
+
+    def __init__(self, each: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.up, self.down = nn.Embedding(10, 4), nn.Linear(4, 6), nn.Linear(6, 3)
+        self.each, self.given = each, 0
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        self.given += ids.numel()
+        hidden = self.down(torch.relu(self.up(self.words(ids))))
+        return hidden if self.each else (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_texts_are_run_by_length_and_come_back_in_their_order(each: bool) -> None:
+    model = Words(each).eval()
+    lengths = torch.randint(1, 30, (50,), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(30) < lengths[:, None]).long()
+    ids = torch.randint(1, 10, (50, 30), generator=torch.Generator().manual_seed(1)) * mask
+    wanted = model(ids, mask).detach().reshape(-1, 3)
+    change = {"up": changed(model, "up")}
+    with forwarding(model, change):
+        moved = model(ids, mask).detach().reshape(-1, 3)
+    model.given = 0
+    with Suffix(model, [ids, mask], batch=8) as suffix:
+        torch.testing.assert_close(suffix.logits, wanted)
+        recorded = model.given
+        torch.testing.assert_close(suffix.run(change), moved)
+    assert (recorded < 0.7 * ids.numel()) == (not each)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from coldpress.surgery.moments import collect_moments, token_mask
+from coldpress.network import token_mask
+from coldpress.surgery.moments import collect_moments
 from coldpress.surgery.refit import refit
 
 IDS = torch.tensor([[3, 4, 5, 0], [6, 7, 0, 0], [8, 9, 3, 4]])

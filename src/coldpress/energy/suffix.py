@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coldpress.network import evaluating, logits_of
+from coldpress.network import evaluating, logits_of, token_mask
 
 Forward = Callable[..., Any]
 BATCH = 64
@@ -41,7 +41,8 @@ class Suffix:
         model: the network.
         inputs: its inputs, each ``(images, ...)``. All modules' outputs on them are held in memory.
         base: modules that are replaced in the recorded run already.
-        batch: images in one go; more do not fit a processor's own caches.
+        batch: images in one go; more do not fit a processor's own caches. Texts are taken by length, each part without
+            the filling that all of it has; where every token has logits they are left as they are.
 
     Attributes:
         logits: output of the recorded run, ``(images, classes)``.
@@ -59,7 +60,10 @@ class Suffix:
         self, model: nn.Module, inputs: Sequence[Tensor], base: Mapping[str, Forward] | None = None, batch: int = BATCH
     ) -> None:
         self.model, self.base = model, dict(base or {})
+        self.batch = batch
         self.parts = [[t[i : i + batch] for t in inputs] for i in range(0, max(len(inputs[0]), 1), batch)]
+        self._inputs = inputs
+        self._places: Tensor | None = None  # of each sample among those that the parts hold; None: as given
         self.logits: Tensor
         self._records: list[dict[str, _Call]] = []
         self._calls: dict[str, _Call] = {}  # of the part that is running
@@ -70,6 +74,9 @@ class Suffix:
         self._wrapped: list[nn.Module] = []
 
     def __enter__(self) -> Suffix:
+        mask = token_mask(self._inputs)
+        if mask is not None:
+            self._sort(mask)
         for name, module in self.model.named_modules():
             if name:
                 module.forward = self._wrap(name, module.forward)  # type: ignore[method-assign]
@@ -85,6 +92,23 @@ class Suffix:
             raise
         return self
 
+    def _sort(self, mask: Tensor) -> None:
+        """Make parts of texts of about one length, where each gives one row of logits."""
+        with evaluating(self.model):
+            if len(logits_of(self.model(*[tensor[:1] for tensor in self._inputs]))) != 1:
+                return
+        lengths = mask.sum(1)
+        order = lengths.argsort(stable=True)
+        self.parts, self._places = [], order.argsort()
+        for rows in torch.split(order, self.batch):
+            longest = int(lengths[rows].max())
+            self.parts.append([t[rows, :longest] if t.shape == mask.shape else t[rows] for t in self._inputs])
+
+    def _joined(self, found: list[Tensor]) -> Tensor:
+        """The parts' logits in the order of the inputs."""
+        logits = torch.cat(found)
+        return logits if self._places is None else logits[self._places]
+
     def _record(self, parts: list[list[Tensor]]) -> Tensor:
         self.parts, self._records, self._recording, found = parts, [], True, []
         for part in parts:
@@ -96,7 +120,7 @@ class Suffix:
             self._writes |= [tensor._version for tensor in given] != versions
             self._records.append(self._calls)
         self._recording = False
-        return torch.cat(found)
+        return self._joined(found)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -128,7 +152,7 @@ class Suffix:
                     found.append(logits_of(self.model(*given)))
         finally:
             self._replaced, self._first = self.base, -1
-        return torch.cat(found)
+        return self._joined(found)
 
     def full_pass(self) -> float:
         """Seconds of one run of the whole network, nothing taken from the record."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from coldpress.errors import TaskError
-from coldpress.network import evaluating
+from coldpress.network import evaluating, token_mask
 from coldpress.surgery.leastsquares import damping_for
 
 MOST_COLUMNS = 6000
@@ -105,23 +105,6 @@ def output_rows(module: nn.Module, outputs: Tensor, positions: Tensor) -> Tensor
     if isinstance(module, nn.Linear):
         return outputs.reshape(outputs.shape[0], -1, outputs.shape[-1])[:, positions].reshape(-1, outputs.shape[-1])
     return outputs.flatten(2)[:, :, positions].permute(0, 2, 1).reshape(-1, outputs.shape[1])
-
-
-def token_mask(inputs: Sequence[Tensor]) -> Tensor | None:
-    """Which tokens of padded sequences are real, ``(samples, tokens)`` bool, where a model's inputs say it.
-
-    That is an input of whole numbers 0 and 1, each sequence's first ones 1, beside another one of the same shape.
-    """
-    for i, mask in enumerate(inputs):
-        if (
-            mask.is_floating_point()
-            or mask.dim() != 2
-            or all(x.shape != mask.shape for x in (*inputs[:i], *inputs[i + 1 :]))
-        ):
-            continue
-        if mask.min() == 0 and mask.max() == 1 and bool((mask.any(1) & (mask.diff(dim=1) <= 0).all(1)).all()):
-            return mask.bool()
-    return None
 
 
 def real_rows(module: nn.Module, inputs: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor | None:

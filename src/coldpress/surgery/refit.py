@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.layer_shape import LayerShape
+from coldpress.network import token_mask
 from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import effective_weight, factor_weights
 from coldpress.surgery.factorized import Factorized
@@ -25,7 +26,6 @@ from coldpress.surgery.moments import (
     input_rows,
     output_rows,
     real_rows,
-    token_mask,
     unfolds,
     with_constant,
 )
