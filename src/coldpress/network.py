@@ -135,3 +135,9 @@ def token_mask(inputs: Sequence[Tensor]) -> Tensor | None:
         if mask.min() == 0 and mask.max() == 1 and bool((mask.any(1) & (mask.diff(dim=1) <= 0).all(1)).all()):
             return mask.bool()
     return None
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put ``module`` in the place called ``name``."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)

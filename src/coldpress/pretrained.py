@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coldpress.network import evaluating
+from coldpress.network import evaluating, replace_module
 from coldpress.surgery.structure import Dropped
 from coldpress.zoo.huggingface import TextModel
 
@@ -40,8 +40,7 @@ def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Ten
     for name, module in list(inner.named_modules()):
         if isinstance(module, nn.ModuleList) and any(isinstance(layer, Dropped) for layer in module):
             kept = nn.ModuleList(layer for layer in module if not isinstance(layer, Dropped))
-            parent, _, child = name.rpartition(".")
-            setattr(inner.get_submodule(parent), child, kept)
+            replace_module(inner, name, kept)
             _set(config, LAYERS, len(kept))
     widths = {m.out_features for n, m in inner.named_modules() if isinstance(m, nn.Linear) and n.endswith(PRODUCERS)}
     if len(widths) == 1:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coldpress.energy.suffix import Suffix
-from coldpress.network import LAYER_TYPES, evaluating, first_tensor, forwarding
-from coldpress.surgery.apply import replace_module
+from coldpress.network import LAYER_TYPES, evaluating, first_tensor, forwarding, replace_module
 from tiny import NETWORKS, InPlace, as_if_trained, build, images, inputs_of
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from coldpress.network import evaluating, forwarding
+from coldpress.network import evaluating, forwarding, replace_module
 from coldpress.plan import Plan
 from coldpress.space import residual_blocks
-from coldpress.surgery.apply import apply_plan, replace_module
+from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.events import opaque_modules, record, watching
 from coldpress.surgery.moments import collect_moments

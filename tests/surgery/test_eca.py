@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from coldpress.errors import SurgeryError
+from coldpress.errors import PlanError, SurgeryError
 from coldpress.runtime.onnx import export
+from coldpress.space import channel_groups
 from coldpress.space.layers import count_macs, layer_shapes
+from coldpress.surgery.channels import remove_channels
 from coldpress.surgery.eca import ECA, eca_kernel, eca_scores, insert_eca
+from coldpress.surgery.structure import describe_changes, rebuild
 from tiny import build, inputs_of
 
 BLOCKS = ("first", "second")
@@ -96,3 +102,21 @@ def test_what_cannot_be_done_is_refused() -> None:
         insert_eca(model, ["first"], inputs, kernel=4)
     with pytest.raises(SurgeryError, match="insert_eca first"):
         eca_scores(model, inputs)
+
+
+def test_a_narrowed_network_with_attention_is_rebuilt_from_plain_data() -> None:
+    name = "projected shortcuts"
+    model, inputs = build(name), inputs_of(name)
+    student = copy.deepcopy(model)
+    group = next(iter(channel_groups(student, inputs)[0].values()))
+    remove_channels(student, [(group, np.arange(group.atom, group.channels))])
+    insert_eca(student, (*BLOCKS, "stem"), inputs, 3)
+    shaken(student)
+    structure = json.loads(json.dumps(describe_changes(model, student)))
+    assert {spec["kind"] for spec in structure.values()} == {"attended", "resized"}
+    fresh = build(name, seed=7)
+    rebuild(fresh, structure)
+    fresh.load_state_dict(student.state_dict())
+    assert torch.equal(fresh.eval()(*inputs), student.eval()(*inputs))
+    with pytest.raises(PlanError, match="cannot be read"):
+        rebuild(build(name), {"first": {"kind": "attended", "kernel": 4}})

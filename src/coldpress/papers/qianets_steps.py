@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from coldpress.cost.table import LatencyTable
 from coldpress.errors import SurgeryError
-from coldpress.network import LAYER_TYPES
+from coldpress.network import LAYER_TYPES, replace_module
 from coldpress.recovery import recalibrate
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
@@ -145,9 +145,8 @@ def factorise(
         layers = build_factors(replace(shape, bias=True))
         own = moments[name].matrix if name in moments else None
         layers.fill(factor_weights(dense_weight(module), own, shape.kernel, "svd", shape.rank))
-        parent, _, last = name.rpartition(".")
         weight = module.get_parameter("weight")
-        setattr(model.get_submodule(parent), last, layers.to(weight.device, weight.dtype).train(module.training))
+        replace_module(model, name, layers.to(weight.device, weight.dtype).train(module.training))
     return list(wanted)
 
 

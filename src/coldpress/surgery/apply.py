@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from coldpress.errors import PlanError
 from coldpress.layer_shape import LayerShape
+from coldpress.network import replace_module
 from coldpress.plan import ChannelGroup, Plan, Space
 from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices
 from coldpress.surgery.factorize import build_factors, factor_table, factor_weights
@@ -145,9 +146,3 @@ def _factored_table(module: nn.Embedding, shape: LayerShape, moments: Tensor | N
         for parameter, value in zip(parameters, factor_table(module.weight.detach(), moments, shape.rank[0])):
             parameter.copy_(value)
     return layers
-
-
-def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put ``module`` in the place called ``name``."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)

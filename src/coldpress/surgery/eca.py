@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import SurgeryError
-from coldpress.network import run_watched
+from coldpress.network import replace_module, run_watched
 
 
 def eca_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
@@ -59,6 +59,13 @@ class ECA(nn.Module):
 class Attended(nn.Sequential):
     """A block and the attention behind it."""
 
+    @property
+    def kernel(self) -> int:
+        """Of the attention."""
+        attention = self[1]
+        assert isinstance(attention, ECA)
+        return attention.conv.kernel_size[1]
+
 
 def insert_eca(
     model: nn.Module, blocks: Sequence[str], example_inputs: Sequence[Tensor], kernel: int | None = None
@@ -92,10 +99,9 @@ def insert_eca(
     for name in sorted(dict.fromkeys(blocks), key=lambda block: -block.count(".")):  # inner ones first
         if name not in seen:
             raise SurgeryError(f"a run of the network does not reach {name!r}")
-        parent, _, own = name.rpartition(".")
         weight = next(known[name].parameters(), torch.zeros(()))
         eca = ECA(eca_kernel(seen[name]) if kernel is None else kernel).to(weight.device, weight.dtype)
-        setattr(model.get_submodule(parent), own, Attended(known[name], eca).train(known[name].training))
+        replace_module(model, name, Attended(known[name], eca).train(known[name].training))
         made[name] = eca
     return made
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from coldpress.errors import PlanError
+from coldpress.errors import PlanError, SurgeryError
+from coldpress.network import replace_module
+from coldpress.surgery.eca import ECA, Attended
 from coldpress.surgery.factor_train import TensorTrain
 from coldpress.surgery.factorized import Factorized
 
@@ -30,17 +33,38 @@ class Dropped(nn.Identity):
 
 
 def describe_changes(original: nn.Module, changed: nn.Module) -> dict[str, Mapping[str, Any]]:
-    """Every module of ``changed`` whose type or shapes differ from ``original``, by name, as JSON-ready data."""
-    found: dict[str, Mapping[str, Any]] = {}
-    before = dict(original.named_modules())
-    for name, module in changed.named_modules():
-        if any(name.startswith(done + ".") for done in found if found[done]["kind"] != "resized"):
-            continue
-        if type(module) is not type(before.get(name)) and name:
-            found[name] = _describe_new(name, module)
-        elif _shapes(module) != _shapes(before[name]) or _attributes(module) != _attributes(before[name]):
-            found[name] = {"kind": "resized", "attributes": _attributes(module), "tensors": _shapes(module)}
-    return found
+    """Every module of ``changed`` whose type or shapes differ from ``original``, by name, as JSON-ready data.
+
+    Names are those of the original's modules, also of what stands within a block with attention behind it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    _describe(dict(original.named_modules()), "", changed, found, set())
+    return dict(found)
+
+
+def _describe(
+    before: Mapping[str, nn.Module],
+    name: str,
+    module: nn.Module,
+    found: dict[str, dict[str, Any]],
+    seen: set[nn.Module],
+) -> None:
+    if module in seen:
+        return
+    seen.add(module)
+    if isinstance(module, Attended):
+        inner: dict[str, dict[str, Any]] = {}
+        _describe(before, name, module[0], inner, seen)
+        found[name] = {"kind": "attended", "kernel": module.kernel, "block": inner.pop(name, None)}
+        found.update(inner)
+        return
+    if name and type(module) is not type(before.get(name)):
+        found[name] = _describe_new(name, module)
+        return
+    if _shapes(module) != _shapes(before[name]) or _attributes(module) != _attributes(before[name]):
+        found[name] = {"kind": "resized", "attributes": _attributes(module), "tensors": _shapes(module)}
+    for child, part in module.named_children():
+        _describe(before, f"{name}.{child}" if name else child, part, found, seen)
 
 
 def _attributes(module: nn.Module) -> dict[str, int]:
@@ -83,22 +107,31 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
     Raises:
         PlanError: if a module is not there, or the structure is malformed.
     """
-    for name, spec in structure.items():
+    attended = {name: spec for name, spec in structure.items() if spec.get("kind") == "attended"}
+    plain = {name: attended[name].get("block") if name in attended else spec for name, spec in structure.items()}
+    for name, spec in plain.items():
         try:
             module = model.get_submodule(name)
         except AttributeError as error:
             raise PlanError(
                 f"the plan changes {name!r}, which this model does not have: is it another model?"
             ) from error
-        try:
-            if spec["kind"] == "resized":
+        with _readable(name):
+            if spec is not None and spec["kind"] == "resized":
                 _resize(module, spec)
-                continue
-            new = _new(spec)
-        except (KeyError, TypeError, ValueError) as error:
-            raise PlanError(f"the plan's structure of {name!r} cannot be read: {error!r}") from error
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, new)
+            elif spec is not None:
+                replace_module(model, name, _new(spec))
+    for name in sorted(attended, key=lambda block: -block.count(".")):  # then the names of inner blocks change
+        with _readable(name):
+            replace_module(model, name, Attended(model.get_submodule(name), ECA(int(attended[name]["kernel"]))))
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, SurgeryError) as error:
+        raise PlanError(f"the plan's structure of {name!r} cannot be read: {error!r}") from error
 
 
 def _resize(module: nn.Module, spec: Mapping[str, Any]) -> None:

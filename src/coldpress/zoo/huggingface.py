@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from coldpress.errors import TaskError
+from coldpress.network import replace_module
 from coldpress.tokens import TokenData
 from coldpress.zoo import text
 
@@ -92,8 +93,7 @@ def as_linears(model: nn.Module) -> None:
             linear = nn.Linear(*weight.shape)
             linear.weight = nn.Parameter(weight.detach().T.contiguous())
             linear.bias = nn.Parameter(module.get_parameter("bias").detach())
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, linear)
+            replace_module(model, name, linear)
 
 
 def tokenizer(name: str) -> Any:

@@ -1,0 +1,79 @@
+"""Channels that training with masks left without effect, removed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from coldpress.plan import ChannelGroup
+from coldpress.surgery.channels import Indices, remove_channels
+
+
+def remove_dead_channels(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, int]:
+    """Remove channels that nothing reads, or that are zero whatever the input, in place; the outputs stay as they are.
+
+    A channel is not read where every layer that reads it has zeros for it. It is zero where its filters and biases
+    are, and its normalisations shift it by nothing: one whose filter alone is zero still carries a constant, and stays.
+    Atoms (heads, say) go whole, and each group keeps one.
+
+    Args:
+        model: the network.
+        groups: those of `coldpress.space.channel_groups`.
+
+    Returns:
+        How many channels each group lost, of groups that lost some.
+    """
+    removal: list[tuple[ChannelGroup, Indices]] = []
+    for group in groups:
+        dead = (_unread(model, group) | _zero(model, group)).reshape(-1, group.atom).all(dim=1)
+        if dead.all():
+            dead[0] = False
+        if dead.any():
+            stay = (~dead).repeat_interleave(group.atom).nonzero().ravel().numpy()
+            removal.append((group, stay.astype(np.int64)))
+    remove_channels(model, removal)
+    return {group.name: group.channels - len(stay) for group, stay in removal}
+
+
+def _unread(model: nn.Module, group: ChannelGroup) -> Tensor:
+    """Channels for which all readers have zeros, ``(channels,)`` bool."""
+    readers = group.of_role("in")
+    found = torch.full((group.channels,), bool(readers))
+    for member in readers:
+        weight = model.get_submodule(member.module).get_parameter("weight").detach()
+        columns = (weight == 0).transpose(0, 1).flatten(1).all(dim=1)
+        found &= columns[torch.from_numpy(member.index)].all(dim=1)
+    return found
+
+
+def _zero(model: nn.Module, group: ChannelGroup) -> Tensor:
+    """Channels that hold zeros whatever the input, ``(channels,)`` bool."""
+    makers = group.of_role("out")
+    found = torch.full((group.channels,), bool(makers))
+    for member in (*makers, *group.of_role("channel")):
+        module, index = model.get_submodule(member.module), torch.from_numpy(member.index)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            shift = _shift(module)
+            found &= shift is not None and (shift == 0)[index].all(dim=1)
+            continue
+        if isinstance(module.bias, Tensor):
+            found &= (module.bias.detach() == 0)[index].all(dim=1)
+        if member.role == "out":
+            rows = (module.get_parameter("weight").detach() == 0).flatten(1).all(dim=1)
+            found &= rows[index].all(dim=1)
+        elif not isinstance(module, nn.Conv2d):  # a normalisation over channels mixes them
+            found &= False
+    return found
+
+
+def _shift(norm: nn.modules.batchnorm._BatchNorm) -> Tensor | None:
+    """What a BatchNorm makes of zeros in evaluation; None where it has no statistics of its own."""
+    if norm.running_mean is None:
+        return None
+    normed = -norm.get_buffer("running_mean") * torch.rsqrt(norm.get_buffer("running_var") + norm.eps)
+    if norm.weight is None:
+        return normed
+    return normed * norm.get_parameter("weight").detach() + norm.get_parameter("bias").detach()
