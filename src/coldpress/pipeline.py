@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,14 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from coldpress import proof, steps
-from coldpress.artifact import check_output, put_in_place
+from coldpress import steps
+from coldpress.artifact import check_output
 from coldpress.budget import Budget
 from coldpress.deploy import score_deployed
 from coldpress.energy.correlation import Correlation
 from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import BudgetError, TaskError
 from coldpress.facts import correlated, planned_facts
+from coldpress.finish import ROUNDING, finished
 from coldpress.plan import Plan, Space
 from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, given_plan
 from coldpress.pricing import Prices
@@ -29,7 +28,6 @@ from coldpress.problem import Problem
 from coldpress.recipe import ROUND_ONLY, Recipe
 from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
-from coldpress.report import render
 from coldpress.single_channels import labels_of, with_channels
 from coldpress.solvers import check_solver
 from coldpress.surgery.effects import Effects
@@ -40,8 +38,6 @@ from coldpress.workspace import Workspace
 logger = logging.getLogger("coldpress.pipeline")
 
 BISECTIONS = 6
-ROUNDING = 1e-9
-"""Points: a whole number of images, written as a fraction, is not exact."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +171,8 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
         raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both; or a plan's choices")
     if given.rounds_weights():
         raise TaskError(f"{', '.join(ROUND_ONLY)} are of coldpress round (round_to_artifact); compress has int8")
+    if given.preset != "curvature" or given.sparsity is not None or given.rank is not None:
+        raise TaskError("preset, sparsity and rank are of coldpress.papers.presets.compress_by_preset, not of compress")
     check_alone("compress")
     # What only a late step would refuse is refused before time is spent.
     steps.training_settings(given)
@@ -253,15 +251,11 @@ def _run(
     found, correlation = decided.found, decided.correlation
     after = steps.after_refit(task, space, effects, moments, found, correlation, recipe, work, tell)
     student, plan = steps.carried_out(task, space, decided.plan, moments, recipe, work, tell)
-    untrained = copy.deepcopy(student)
-    student, curve = steps.recovered(task, space, student, plan, recipe, work, tell)
-
     details: dict[str, Any] = {
         "layers": facts.pop("layers"),
         "pareto": facts.pop("pareto"),
         "trace": facts.pop("trace"),
         "refused": {**space.refused, **facts.pop("refused")},
-        "history": curve,
         "correlation": {
             **correlated(correlation),
             "predicted_refit": after.predicted,
@@ -270,17 +264,7 @@ def _run(
         },
         "planning": {"seconds": found.seconds, "full_pass": found.full_pass, "runs": found.runs},
     }
-    facts["seconds"] = work.seconds()
-    facts["kl"] = steps.loss_on_calibration(task, student, recipe)
-    facts["validation"] = _validation(task, space, plan, untrained, student, recipe)
-    built = work.path("artifact")
-    shutil.rmtree(built, ignore_errors=True)
-    built.mkdir()
-    with work.step("prove"):
-        metrics = proof.build(built, task, space, student, plan, recipe, facts, details, command)
-    proof.copy_log(work.path("log.jsonl"), built)
-    render(built)
-    put_in_place(built, folder)
+    student, metrics = finished(task, space, student, plan, recipe, work, folder, facts, details, tell, command)
     return Result(student, plan, metrics, folder, space, decided.problem)
 
 
@@ -327,25 +311,3 @@ def _keep_accuracy(
             f"--max-accuracy-drop, or give a --budget and --epochs"
         )
     return best
-
-
-def _validation(
-    task: Task, space: Space, plan: Plan, untrained: nn.Module, student: nn.Module, recipe: Recipe
-) -> dict[str, Any]:
-    """Scores on validation data, where there is any, as deployed; and whether the accuracy limit is kept there."""
-    if task.validation is None:
-        return {}
-    scores: dict[str, Any] = {"metric": task.metric_name, "original": task.score(task.model, "validation")}
-    scores["before_recovery"] = task.score(untrained, "validation")
-    scores["compressed"] = score_deployed(task, space, plan, student, "validation", recipe.batch)
-    if recipe.max_accuracy_drop is None:
-        return scores
-    drop = 100 * (scores["original"] - scores["compressed"])
-    kept = drop <= recipe.max_accuracy_drop + ROUNDING
-    if not kept:
-        logger.warning(
-            "%.2f points are lost on validation data, more than the %.2f allowed: raise the budget or the epochs",
-            drop,
-            recipe.max_accuracy_drop,
-        )
-    return {**scores, "drop": drop, "allowed_drop": recipe.max_accuracy_drop, "kept": kept}

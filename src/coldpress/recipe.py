@@ -16,6 +16,7 @@ from coldpress.budget import Budget
 from coldpress.errors import ColdpressError, TaskError
 
 Objective = Literal["latency", "size", "macs"]
+PRESETS = ("curvature", "qianets", "qianets-legacy")
 ENERGIES = ("curvature", "separable", "fisher")
 KINDS = ("width", "rank", "bits", "depth")
 MORE_KINDS = ("cp", "tensor-train")
@@ -36,6 +37,8 @@ class Recipe:
         budget: limits as ``quantity=value`` texts ("latency=25%").
         max_accuracy_drop: points of accuracy that may be lost on validation data; None is no limit.
         objective: what an accuracy limit alone is spent on.
+        preset: "curvature", our way; or QIANets' steps, corrected or as published (`coldpress.papers.presets`).
+        sparsity, rank: of these steps: the share of channels (as published: of weights) that goes, and of the factors.
         solver, energy, units: how the plan is found; "fisher" chooses channels, heads and neurons one by one (of units
             it takes "width" alone), the others widths, ranks, bits and blocks together.
         int8: the form of int8 that linear layers are offered: static, dynamic, both; or, for those between floats, the
@@ -68,6 +71,9 @@ class Recipe:
     budget: tuple[str, ...] = ()
     max_accuracy_drop: float | None = None
     objective: Objective = "latency"
+    preset: str = "curvature"
+    sparsity: float | None = None
+    rank: int | None = None
     solver: str = "auto"
     energy: str = "curvature"
     units: tuple[str, ...] = KINDS
@@ -112,6 +118,9 @@ class Recipe:
         kinds = (*KINDS, *MORE_KINDS)
         allowed: dict[str, tuple[bool, str]] = {
             "units": (bool(self.units) and set(self.units) <= set(kinds), f"some of {', '.join(kinds)}"),
+            "preset": (self.preset in PRESETS, ", ".join(PRESETS)),
+            "sparsity": (self.sparsity is None or 0 <= self.sparsity <= 1, "from 0 to 1, the share that goes"),
+            "rank": (self.rank is None or self.rank >= 1, "1 or more"),
             "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
             "choices": (all("=" in text for text in self.choices), "texts such as layer1.0.conv1:width=16"),
             "int8": (self.int8 in get_args(Int8), ", ".join(get_args(Int8))),

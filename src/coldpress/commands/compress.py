@@ -16,6 +16,7 @@ from coldpress.artifact import check_output
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
 from coldpress.errors import ArtifactError, BudgetError, PlanError, TaskError
+from coldpress.papers.presets import compress_by_preset
 from coldpress.pipeline import Preview, compress, predict
 from coldpress.plan import KEEP, Plan, Space
 from coldpress.proof import reproduce_command
@@ -40,11 +41,13 @@ DEMO: dict[str, Any] = {
 
 def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> None:
     """Carry out what a recipe asks for, or with ``dry_run`` say what would be done."""
-    if not recipe.budget and recipe.max_accuracy_drop is None and not recipe.choices:
+    if not recipe.budget and recipe.sparsity is None and recipe.max_accuracy_drop is None and not recipe.choices:
         raise BudgetError(
             "nothing is asked for: give --budget (latency=25%, size=2MB, macs=50%), --max-accuracy-drop POINTS, or "
             "both; or --plan FILE, a plan to carry out"
         )
+    if dry_run and recipe.preset != "curvature":
+        raise TaskError(f"--dry-run predicts plans; the preset {recipe.preset} has none: leave it out")
     if not dry_run:
         if folder is None:
             raise ArtifactError("no place for the result: give --out FOLDER (or --dry-run, which writes nothing)")
@@ -60,17 +63,22 @@ def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> 
 
 def carry_out(task: Task, recipe: Recipe, folder: Path, overwrite: bool) -> None:
     """Compress, with progress bars, and show the result."""
+    shared: dict[str, Any] = {"overwrite": overwrite, "command": reproduce_command(), **_settings(recipe)}
     with progress_bars() as tell:
-        result = compress(
-            task,
-            recipe.limits(),
-            out=folder,
-            overwrite=overwrite,
-            progress=tell,
-            command=reproduce_command(),
-            **_settings(recipe),
-        )
-    show_result(result.metrics, result.space, result.plan, result.folder)
+        if recipe.preset == "curvature":
+            found = compress(task, recipe.limits(), out=folder, progress=tell, **shared)
+            metrics, changed = found.metrics, f"Plan: {describe_plan(found.space, found.plan)}"
+        else:
+            budget = recipe.limits() if recipe.budget else None
+            metrics = compress_by_preset(task, folder, budget=budget, progress=tell, **shared).metrics
+            changed = describe_preset(metrics["preset"])
+    show_result(metrics, changed, folder)
+
+
+def describe_preset(used: Mapping[str, Any]) -> str:
+    """What QIANets' steps took: ``qianets: sparsity 0.500, no factors``."""
+    rank = "no factors" if used["rank"] is None else f"factors of rank {used['rank']}"
+    return f"{used['name']}: sparsity {used['sparsity']:.3f}, {rank}"
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -108,12 +116,12 @@ def _is_demo(folder: Path) -> bool:
     return (recipe.model, recipe.weights, recipe.data) == (DEMO["model"], DEMO["weights"], DEMO["data"])
 
 
-def show_result(metrics: Mapping[str, Any], space: Space, plan: Plan, folder: Path | None) -> None:
-    """The table before / after, and the lines that matter."""
+def show_result(metrics: Mapping[str, Any], changed: str, folder: Path | None) -> None:
+    """The table before / after, what was ``changed`` in words, and the lines that matter."""
     refused = _refused(_details(folder).get("refused") or {})
     out.print()
     out.print(final_table(metrics))
-    out.print(f"Plan: {describe_plan(space, plan)}")
+    out.print(changed)
     for words, kept in budget(metrics):
         out.print(words, style="" if kept else "yellow", soft_wrap=True, highlight=False)
     for line in (_promise(metrics), _validation(metrics), _reported(metrics), refused):

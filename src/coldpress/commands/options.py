@@ -61,6 +61,17 @@ Drop = Annotated[
     float | None, typer.Option(help="points that may be lost on validation data; alone, the least --objective")
 ]
 Objective = Annotated[str | None, typer.Option(help=_says("objective", "latency, size or macs"))]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help=_says("preset", "curvature (our way), qianets (its steps, corrected) or qianets-legacy (as published)")
+    ),
+]
+Sparsity = Annotated[
+    float | None,
+    typer.Option(help="of the presets qianets (of channels) and qianets-legacy (of weights): what goes, 0 to 1"),
+]
+Rank = Annotated[int | None, typer.Option(help="of these presets: rank of the factors; without it qianets has none")]
 Solver = Annotated[
     str | None,
     typer.Option(help=_says("solver", f"{SOLVER_NAMES}, or a sampler, see coldpress solve --help")),

@@ -59,8 +59,9 @@ def _zero(model: nn.Module, group: ChannelGroup) -> Tensor:
             shift = _shift(module)
             found &= shift is not None and (shift == 0)[index].all(dim=1)
             continue
-        if isinstance(module.bias, Tensor):
-            found &= (module.bias.detach() == 0)[index].all(dim=1)
+        bias = getattr(module, "bias", None)  # a table of embeddings has none
+        if isinstance(bias, Tensor):
+            found &= (bias.detach() == 0)[index].all(dim=1)
         if member.role == "out":
             rows = (module.get_parameter("weight").detach() == 0).flatten(1).all(dim=1)
             found &= rows[index].all(dim=1)

@@ -1,0 +1,100 @@
+"""QIANets' steps as presets: an artifact as of any compress, within its budget, or refused with what to do instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+from coldpress import Budget, Task, compress, load
+from coldpress.data import TensorData
+from coldpress.errors import BudgetError, ColdpressError, TaskError
+from coldpress.papers.presets import compress_by_preset
+from coldpress.surgery.eca import ECA
+from coldpress.surgery.factorized import Factorized
+
+QUICK = {"epochs": 1, "batch_size": 16, "calibration": 16, "refit_images": 32}
+
+
+class Net(nn.Module):
+    """Two residual blocks and a wide convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), BasicBlock(16, 16), BasicBlock(16, 16)
+        self.wide, self.head = nn.Conv2d(16, 64, 3, 2, 1), nn.Linear(64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.wide(self.second(self.first(self.stem(x))))).mean((2, 3)))
+
+
+def images(count: int, seed: int) -> TensorData:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 4
+    inputs = torch.randint(0, 80, (count, 3, 16, 16), generator=generator) + 40 * labels.view(-1, 1, 1, 1)
+    return TensorData(inputs.to(torch.uint8), labels, ("a", "b", "c", "d"))
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return Task(Net().eval(), train=images(96, 0), validation=images(24, 1), test=images(40, 2))
+
+
+def test_corrected_steps_keep_a_budget_with_the_least_sparsity(task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = compress_by_preset(task, out, "qianets", Budget(macs="55%"), rank=4, **QUICK)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["budget"][0]["kept"]
+    assert metrics["budget"][0]["fraction"] > 0.35
+    assert 0.0 < metrics["preset"]["sparsity"] < 0.8
+    kinds = {type(module) for module in result.model.modules()}
+    assert {ECA, Factorized} <= kinds
+    again = load(out, Net)
+    x = torch.randn(3, 3, 16, 16)
+    torch.testing.assert_close(again(x), result.model.eval()(x))
+    assert {"report.html", "model.onnx", "recipe.yaml", "log.jsonl"} <= {path.name for path in out.iterdir()}
+
+
+def test_published_steps_save_nothing(task: Task, tmp_path: Path) -> None:
+    result = compress_by_preset(task, tmp_path / "run", "qianets-legacy", sparsity=0.3, rank=4, **QUICK)
+    before, after = result.metrics["original"], result.metrics["compressed"]
+    assert after["parameters"] == before["parameters"]
+    assert after["macs"] == before["macs"]
+    assert result.plan.structure == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"preset": "qianets-legacy", "budget": Budget(macs="50%")}, "give --sparsity"),
+        ({"preset": "qianets-legacy", "sparsity": 0.3}, "give --sparsity"),
+        ({"preset": "qianets"}, "either a --budget or a --sparsity"),
+        ({"preset": "qianets", "sparsity": 0.3, "budget": Budget(macs="50%")}, "either a --budget or a --sparsity"),
+        ({"preset": "qianets", "sparsity": 1.5}, "from 0 to 1"),
+        ({"preset": "qianets", "sparsity": 0.2, "rank": 0}, "rank is 0"),
+        ({"preset": "qianets", "sparsity": 0.2, "max_accuracy_drop": 1.0}, "no accuracy limit"),
+        ({"preset": "curvature", "sparsity": 0.2}, "call that"),
+        ({"preset": "annealing"}, "qianets-legacy"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    task: Task, tmp_path: Path, arguments: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ColdpressError, match=words):
+        compress_by_preset(task, tmp_path / "run", **arguments)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_no_sparsity_reaches_is_said(task: Task, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="without 95% of its channels"):
+        compress_by_preset(task, tmp_path / "run", "qianets", Budget(macs="0.01%"), **QUICK)
+
+
+def test_compress_itself_takes_no_preset(task: Task) -> None:
+    with pytest.raises(TaskError, match="compress_by_preset"):
+        compress(task, Budget(macs="50%"), preset="qianets")
