@@ -9,6 +9,7 @@ from coldpress.commands.subject import timing_example
 from coldpress.data import read_batches
 from coldpress.errors import TaskError
 from coldpress.splits import check_disjoint, split
+from coldpress.splits import draw as draw_samples
 from coldpress.tokens import TokenData, parents
 
 
@@ -74,6 +75,9 @@ def test_phrases_stay_with_the_text_that_they_are_part_of() -> None:
     rest, part = split(whole, 0)
     assert 12 <= len(part) <= 24
     assert len(rest) + len(part) == len(whole)
+    inputs, _ = draw_samples(whole, 70, 0)
+    drawn = inputs[1].sum(1).tolist()
+    assert sorted(drawn) == [6] * 10 + [14] * 60  # phrases come when there are no more sentences
     longest = [set(row.tolist()) for row in part.ids if len(row) == 14]
     assert len(longest) * 4 == len(part)
     assert all(any(set(row.tolist()) <= sentence for sentence in longest) for row in part.ids)

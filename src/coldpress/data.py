@@ -50,7 +50,10 @@ class MemoryData(Dataset[Any], ABC):
         """What each sample's input is, value for value: equal inputs have equal keys."""
 
     def families(self) -> Tensor | None:
-        """Which samples must not be split up, as numbers ``(samples,)``; None where each stands for itself."""
+        """Which samples must not be split up, ``(samples,)``: the row of the whole that each is part of, a whole's own.
+
+        None where each stands for itself.
+        """
         return None
 
     def example(self) -> tuple[Tensor, ...]:

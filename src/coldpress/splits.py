@@ -115,13 +115,20 @@ def _whole_families(families: Tensor, size: int, generator: torch.Generator) -> 
 
 
 def draw(data: Any, count: int, seed: int) -> Batch:
-    """``count`` samples (or all, if fewer) drawn without replacement by the seed, as one batch."""
+    """``count`` samples (or all, if fewer) drawn without replacement by the seed, as one batch.
+
+    Texts that are part of another one are drawn only when all others are: what is judged, and served, is whole.
+    """
     if count < 1:
         raise TaskError(f"{count} calibration samples were asked for; ask for 1 or more")
     if not _indexed(data):
         return _first_samples(data, count)
     base = _base(data)
-    rows = torch.randperm(len(base), generator=torch.Generator().manual_seed(seed))[:count]
+    rows = torch.randperm(len(base), generator=torch.Generator().manual_seed(seed))
+    families = base.families() if isinstance(base, MemoryData) else None
+    if families is not None:
+        rows = rows[(families[rows] != rows).to(torch.uint8).argsort(stable=True)]
+    rows = rows[:count]
     if isinstance(base, MemoryData):
         return next(read_batches(base.subset(rows), len(rows)))
     collate = data.collate_fn if isinstance(data, DataLoader) else default_collate

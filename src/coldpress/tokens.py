@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,7 +63,11 @@ class TokenData(MemoryData):
         return [tuple(row.tolist()) for row in self.ids]
 
     def families(self) -> Tensor | None:
-        """Which samples are parts of one longer text, as numbers ``(samples,)``; None where none is part of another."""
+        """The row of the longer text that each is part of, ``(samples,)``; None where none is part of another."""
+        return self._families
+
+    @cached_property
+    def _families(self) -> Tensor | None:
         found = torch.tensor(parents([row.tolist() for row in self.ids]))
         return None if torch.equal(found, torch.arange(len(found))) else found
 

@@ -14,18 +14,23 @@ from coldpress.cli import app
 from coldpress.commands.reproduce_qianets import HEADS, all_cells, markdown
 from coldpress.data import TensorData
 from coldpress.errors import TaskError
-from coldpress.papers.qianets import (
+from coldpress.papers.qianets import QIANets
+from coldpress.papers.qianets_table import (
     AT_RATIO,
     BASELINE,
+    BY_ATTENTION,
     CONTROL,
     LEGACY,
+    MAGNITUDE,
     METHODS,
     OTHER_READING,
     OURS,
+    PLAIN,
     PUBLISHED,
     SCALES,
     SEARCHED,
-    QIANets,
+    WEIGHTS,
+    WEIGHTS_MAGNITUDE,
     Row,
 )
 
@@ -61,6 +66,12 @@ def test_every_method_has_its_row(rows: list[Row]) -> None:
     for method in (SEARCHED, AT_RATIO):
         assert by[method]["file_bytes"] < 0.9 * whole["file_bytes"]
         assert by[method]["macs"] < whole["macs"]
+    for method in (PLAIN, MAGNITUDE, BY_ATTENTION):  # as many channels as with attention, whose weights are few
+        assert by[method]["parameters"] == pytest.approx(by[AT_RATIO]["parameters"], rel=0.01)
+    for method in (WEIGHTS, WEIGHTS_MAGNITUDE):
+        found = next(row for row in rows if row.method == method)
+        assert by[method]["sparsity"] == pytest.approx(found.settings["sparsity"], abs=0.01)
+        assert found.settings["dead_channels"] > 0 or by[method]["macs"] == whole["macs"]
     ratio = whole["parameters"] / by[AT_RATIO]["parameters"]
     assert PUBLISHED["resnet18"].smaller <= ratio < 1.25 * PUBLISHED["resnet18"].smaller
     assert len(rows[1].curve) == 1 + QUICK.final_epochs

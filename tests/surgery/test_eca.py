@@ -17,7 +17,7 @@ from coldpress.runtime.onnx import export
 from coldpress.space import channel_groups
 from coldpress.space.layers import count_macs, layer_shapes
 from coldpress.surgery.channels import remove_channels
-from coldpress.surgery.eca import ECA, eca_kernel, eca_scores, insert_eca
+from coldpress.surgery.eca import ECA, eca_importance, eca_kernel, eca_scores, insert_eca
 from coldpress.surgery.structure import describe_changes, rebuild
 from tiny import build, inputs_of
 
@@ -91,6 +91,23 @@ def test_scores_are_the_mean_scales() -> None:
     scores = eca_scores(model, inputs)
     assert {name: len(own) for name, own in scores.items()} == {"first.1": 8, "second.1": 16}
     assert all(0.0 < float(own.min()) < float(own.max()) < 2.0 for own in scores.values())
+
+
+def test_importance_is_that_of_the_channels_behind() -> None:
+    name = "concatenation"
+    model, inputs = build(name), inputs_of(name)
+    groups = list(channel_groups(model, inputs)[0].values())
+    norms = [n for n, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    insert_eca(model, norms, inputs, 1)
+    for module in model.modules():
+        if isinstance(module, ECA):
+            nn.init.ones_(module.conv.weight)
+    found = eca_importance(model, groups, inputs, {f"{n}.1": n for n in norms})
+    scores = eca_scores(model, inputs)
+    for group in groups:
+        norm = group.name.replace(".0", ".1")
+        torch.testing.assert_close(found[group.name], scores[f"{norm}.1"].double())
+    assert set(found) == {group.name for group in groups}
 
 
 def test_what_cannot_be_done_is_refused() -> None:

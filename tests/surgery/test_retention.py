@@ -181,6 +181,14 @@ def test_the_least_important_channels_go() -> None:
         assert float(importance[~kept].max()) <= float(importance[kept].min())
 
 
+def test_a_given_importance_decides() -> None:
+    model, groups = groups_of("concatenation")
+    first = groups[0]
+    asked = torch.arange(first.channels // first.atom, 0, -1)
+    found = prune_channels(model, [first], 0.5, importance={first.name: asked})
+    assert found.kept[first.name] == tuple(range(first.channels // 2))
+
+
 def test_what_cannot_be_done_is_refused() -> None:
     model = network()
     for sparsity in (-0.1, 1.1, float("nan")):

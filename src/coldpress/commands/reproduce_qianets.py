@@ -13,7 +13,8 @@ import optuna
 from coldpress.commands import results
 from coldpress.commands.subject import read_data
 from coldpress.commands.terminal import out, progress_bars
-from coldpress.papers.qianets import CONTROL, METHODS, PUBLISHED, SCALES, QIANets, Row
+from coldpress.papers.qianets import QIANets
+from coldpress.papers.qianets_table import CONTROL, METHODS, PUBLISHED, SCALES, Row
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 

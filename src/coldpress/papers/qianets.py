@@ -10,14 +10,14 @@ import copy
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from coldpress import splits, zoo
 from coldpress.budget import Budget
@@ -26,103 +26,40 @@ from coldpress.data import TensorData, example_of
 from coldpress.errors import BudgetError, TaskError
 from coldpress.files import beside, write_tensors
 from coldpress.papers.qianets_steps import as_published, corrected
+from coldpress.papers.qianets_table import (
+    AT_RATIO,
+    BASELINE,
+    BY_ATTENTION,
+    CONTROL,
+    ENTANGLEMENT,
+    KERNELS,
+    LEGACY,
+    MAGNITUDE,
+    METHODS,
+    OTHER_READING,
+    OURS,
+    PLAIN,
+    PUBLISHED,
+    SEARCHED,
+    WEIGHTS,
+    WEIGHTS_MAGNITUDE,
+    Row,
+    Scale,
+)
 from coldpress.pipeline import compress
 from coldpress.proof import SIDES, measured
 from coldpress.recipe import Recipe
-from coldpress.recovery import Settings, fit
+from coldpress.recovery import Settings, fit, held
 from coldpress.runtime.onnx import export
+from coldpress.space import channel_groups
+from coldpress.surgery.dead import remove_dead_channels
+from coldpress.surgery.eca import eca_importance, insert_eca
+from coldpress.surgery.retention import prune_weights
 from coldpress.task import Task
 
 logger = logging.getLogger("coldpress.papers")
 
-KERNELS = (3, 5, 7, 9)
-BASELINE, CONTROL = "baseline", "control: trained on"
-LEGACY, OTHER_READING = "as published", "as published, sparsity read as the share kept"
-SEARCHED, AT_RATIO, OURS = (
-    "corrected, searched",
-    "corrected, at the published ratio",
-    "coldpress, at the published ratios",
-)
-METHODS = (BASELINE, CONTROL, LEGACY, OTHER_READING, SEARCHED, AT_RATIO, OURS)
-HALVINGS, MOST = 6, 0.95
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the authors report of a network: accuracies, how many times faster and smaller, and what was searched."""
-
-    before: float
-    after: float
-    faster: float
-    smaller: float
-    sparsity: float | None = None
-    rank: int | None = None
-
-
-PUBLISHED = {
-    "resnet18": Published(0.9311, 0.8711, 1.57, 1.6, sparsity=0.3779),
-    "googlenet": Published(0.9429, 0.8665, 1.16, 1.9, sparsity=0.1417, rank=41),
-    "densenet121": Published(0.9405, 0.8852, 1.18, 1.8),
-}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is done.
-
-    Attributes:
-        pixels: side of the images.
-        images: of train and validation together; None takes all.
-        epochs: of the baseline.
-        trials, trial_epochs: of the search.
-        final_epochs: of every row, the control too.
-        batch_size: samples a step, where the search does not say.
-        seeds: each trains a baseline of its own.
-        calibration: images for factors, BatchNorms and our energy.
-    """
-
-    pixels: int
-    images: int | None
-    epochs: int
-    trials: int
-    trial_epochs: int
-    final_epochs: int
-    batch_size: int
-    seeds: tuple[int, ...]
-    calibration: int
-
-
-SCALES = {
-    "tiny": Scale(32, 160, 1, 2, 1, 1, 32, (0,), 32),
-    "short": Scale(32, 12_000, 12, 6, 1, 4, 128, (0, 1, 2), 256),
-    "paper": Scale(224, None, 50, 10, 10, 50, 128, (0,), 512),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One network by one method and seed.
-
-    Attributes:
-        network, method, seed: which.
-        metrics: entries of metrics.json, ``original`` the baseline and ``compressed`` the row's network.
-        settings: sparsity, rank and so on.
-        curve: validation score by epoch of its training.
-        note: why it was skipped; empty where it was not.
-    """
-
-    network: str
-    method: str
-    seed: int
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    curve: tuple[float | None, ...] = ()
-    note: str = ""
-
-    @property
-    def name(self) -> tuple[str, str, int]:
-        """What tells rows apart."""
-        return self.network, self.method, self.seed
+HALVINGS, MOST, STAGES = 6, 0.95, 3
 
 
 class QIANets:
@@ -206,7 +143,14 @@ class _Case:
                 OTHER_READING, None if self.published.sparsity is None else 1.0 - self.published.sparsity
             ),
             SEARCHED: lambda: self._corrected(SEARCHED, dict(self.best)),
-            AT_RATIO: lambda: self._corrected(AT_RATIO, self._at_ratio()),
+            AT_RATIO: lambda: self._corrected(AT_RATIO, self.at_ratio),
+            PLAIN: lambda: self._corrected(PLAIN, self.at_ratio, attention=False),
+            MAGNITUDE: lambda: self._corrected(MAGNITUDE, {**self.at_ratio, "entanglement": 0.0}, attention=False),
+            BY_ATTENTION: lambda: self._corrected(
+                BY_ATTENTION, {**self.at_ratio, "entanglement": 0.0}, attention=False, importance=self._scores()
+            ),
+            WEIGHTS: lambda: self._masked(WEIGHTS, ENTANGLEMENT),
+            WEIGHTS_MAGNITUDE: lambda: self._masked(WEIGHTS_MAGNITUDE, 0.0),
             OURS: self._ours,
         }[method]
         return make()
@@ -264,18 +208,22 @@ class _Case:
         own = {name: asked[name] for name in ("batch_size", "lr") if name in asked}
         return replace(self.settings, epochs=epochs, **own)
 
-    def _carried_out(self, asked: Mapping[str, Any], attention: bool = True) -> nn.Module:
+    def _carried_out(
+        self, asked: Mapping[str, Any], attention: bool = True, importance: Mapping[str, Tensor] | None = None
+    ) -> nn.Module:
         inputs, _ = self.task.calibration(self.scale.calibration)
         return corrected(
             self.task.model, self.task.example_inputs, inputs, asked["sparsity"], asked["rank"],
-            kernel=asked.get("kernel"), attention=attention, table=self._table, seed=self.seed,
+            kernel=asked.get("kernel"), attention=attention, importance=importance,
+            entanglement=asked.get("entanglement", ENTANGLEMENT), table=self._table, seed=self.seed,
         )  # fmt: skip
 
     @cached_property
     def _table(self) -> LatencyTable:
         return LatencyTable()
 
-    def _at_ratio(self) -> dict[str, Any]:
+    @cached_property
+    def at_ratio(self) -> dict[str, Any]:
         """Settings of a network that is as many times smaller as was published: channels alone, by bisection.
 
         The ranks that the paper searches among are so low that factors alone would go far beyond it.
@@ -296,8 +244,38 @@ class _Case:
         student = as_published(self.task.model, sparsity, rank, seed=self.seed)
         return self._trained(method, student, {"sparsity": sparsity, "rank": rank})
 
-    def _corrected(self, method: str, asked: dict[str, Any]) -> Row:
-        return self._trained(method, self._carried_out(asked), asked)
+    def _corrected(
+        self,
+        method: str,
+        asked: dict[str, Any],
+        attention: bool = True,
+        importance: Mapping[str, Tensor] | None = None,
+    ) -> Row:
+        return self._trained(method, self._carried_out(asked, attention, importance), asked)
+
+    def _scores(self) -> dict[str, Tensor]:
+        """Importance of channels by attention put behind every BatchNorm of the baseline and trained with it."""
+        model, inputs = copy.deepcopy(self.task.model), self.task.calibration(self.scale.calibration)[0]
+        groups = list(channel_groups(model, self.task.example_inputs)[0].values())
+        norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        insert_eca(model, norms, self.task.example_inputs, self.best["kernel"])
+        fit(model, self.task, self._training(self.best, self.scale.final_epochs), progress=self._steps(BY_ATTENTION))
+        return eca_importance(model, groups, inputs, {f"{name}.1": name for name in norms})
+
+    def _masked(self, method: str, entanglement: float) -> Row:
+        """Single weights are held at zero while the network learns; channels that this leaves without effect go."""
+        asked = {**self.at_ratio, "entanglement": entanglement}
+        student = copy.deepcopy(self.task.model)
+        masks = prune_weights(
+            student, asked["sparsity"], entanglement=entanglement, stages=STAGES, seed=self.seed
+        ).masks
+        with held(student, masks):
+            history = fit(
+                student, self.task, self._training(asked, self.scale.final_epochs), progress=self._steps(method)
+            )
+        groups = list(channel_groups(student, self.task.example_inputs)[0].values())
+        asked["dead_channels"] = sum(remove_dead_channels(student, groups).values())
+        return self._measured(method, student, tuple(epoch.validation_score for epoch in history.epochs), asked)
 
     def _trained(self, method: str, student: nn.Module, asked: dict[str, Any]) -> Row:
         training = self._training(asked, self.scale.final_epochs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -77,6 +77,7 @@ def corrected(
     *,
     kernel: int | None = None,
     attention: bool = True,
+    importance: Mapping[str, Tensor] | None = None,
     entanglement: float = 0.1,
     stages: int = 3,
     table: LatencyTable | None = None,
@@ -96,7 +97,7 @@ def corrected(
         rank: of the factors, at least 1; None factorises nothing.
         kernel: of the attention, odd; None: by the paper's rule.
         attention: whether there is any.
-        entanglement, stages, seed: as of `coldpress.surgery.retention.prune_channels`.
+        importance, entanglement, stages, seed: as of `coldpress.surgery.retention.prune_channels`.
         table: of measured times.
 
     Raises:
@@ -107,7 +108,9 @@ def corrected(
     groups = list(channel_groups(student, example_inputs)[0].values())
     if groups and sparsity > 0.0:
         most = min(1.0 - 1.0 / min(group.channels // group.atom for group in groups), sparsity)
-        found = prune_channels(student, groups, most, entanglement=entanglement, stages=stages, seed=seed)
+        found = prune_channels(
+            student, groups, most, importance=importance, entanglement=entanglement, stages=stages, seed=seed
+        )
         remove_channels(student, [(group, torch.tensor(found.kept[group.name]).numpy()) for group in groups])
     if rank is not None:
         factorise(student, example_inputs, inputs, rank, table)

@@ -7,13 +7,14 @@ channels, sigmoid.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from coldpress.errors import SurgeryError
 from coldpress.network import replace_module, run_watched
+from coldpress.plan import ChannelGroup
 
 
 def eca_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
@@ -127,4 +128,27 @@ def eca_scores(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         found[name] = module.scales(arguments[0]).mean(0)
 
     run_watched(model, inputs, names, note)
+    return found
+
+
+def eca_importance(
+    model: nn.Module, groups: Sequence[ChannelGroup], inputs: Sequence[Tensor], ends: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """Mean scale of each atom of channel groups, ``(atoms,)`` float64, by group; groups without attention are left out.
+
+    Args:
+        model: holds trained ECAs, each behind a module that carries a group's channels.
+        groups: of the network without attention.
+        inputs: calibration inputs, each ``(samples, ...)``.
+        ends: ECA's name to the name, in the network without attention, of the module that it stands behind.
+    """
+    scores = {ends[name]: found.double() for name, found in eca_scores(model, inputs).items()}
+    found = {}
+    for group in groups:
+        parts = []
+        for member in (*group.of_role("out"), *group.of_role("channel")):
+            if member.module in scores:
+                parts.append(scores[member.module].cpu()[torch.from_numpy(member.index)].mean(dim=1))
+        if parts:
+            found[group.name] = torch.stack(parts).mean(dim=0).reshape(-1, group.atom).mean(dim=1)
     return found

@@ -91,6 +91,7 @@ def prune_channels(
     groups: Sequence[ChannelGroup],
     sparsity: float | Mapping[str, float],
     *,
+    importance: Mapping[str, Tensor] | None = None,
     entanglement: float = 0.0,
     stages: int = 1,
     seed: int = 0,
@@ -104,6 +105,7 @@ def prune_channels(
         model: the network; it is not changed.
         groups: whose channels can go, in whole atoms.
         sparsity: share of each group's atoms that go, in [0, 1]; of all groups, or by name.
+        importance: of each atom by group, ``(atoms,)``, in place of the mean |w|; groups left out have that.
         entanglement, stages, seed: as of `prune_weights`.
 
     Raises:
@@ -116,8 +118,9 @@ def prune_channels(
     generator = _generator(entanglement, stages, seed)
     kept, thresholds = {}, {}
     for name in shares:
-        importance = atom_importance(model, named[name])
-        stay, thresholds[name] = _pruned(importance, counts[name], entanglement, stages, generator)
+        given = (importance or {}).get(name)
+        scores = atom_importance(model, named[name]) if given is None else given.double()
+        stay, thresholds[name] = _pruned(scores, counts[name], entanglement, stages, generator)
         kept[name] = tuple(stay.repeat_interleave(named[name].atom).nonzero().ravel().tolist())
     masks = channel_masks(model, [named[name] for name in shares], kept)
     return Retained(masks, sum(sizes.values()), sum(counts.values()), thresholds, kept)

@@ -1,0 +1,102 @@
+"""What the experiment on QIANets is made of: its methods, the published figures, how much is done, and a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KERNELS = (3, 5, 7, 9)
+BASELINE, CONTROL = "baseline", "control: trained on"
+LEGACY, OTHER_READING = "as published", "as published, sparsity read as the share kept"
+SEARCHED, AT_RATIO = "corrected, searched", "corrected, at the published ratio"
+PLAIN, MAGNITUDE, BY_ATTENTION = (
+    "the same channels, no attention",
+    "as many channels, by magnitude, no attention",
+    "as many channels, by attention's scores",
+)
+WEIGHTS, WEIGHTS_MAGNITUDE = "as many single weights, masked", "as many single weights, by magnitude"
+OURS = "coldpress, at the published ratios"
+METHODS = (
+    *(BASELINE, CONTROL, LEGACY, OTHER_READING, SEARCHED, AT_RATIO),
+    *(PLAIN, MAGNITUDE, BY_ATTENTION, WEIGHTS, WEIGHTS_MAGNITUDE, OURS),
+)
+ENTANGLEMENT = 0.1
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the authors report of a network: accuracies, how many times faster and smaller, and what was searched."""
+
+    before: float
+    after: float
+    faster: float
+    smaller: float
+    sparsity: float | None = None
+    rank: int | None = None
+
+
+PUBLISHED = {
+    "resnet18": Published(0.9311, 0.8711, 1.57, 1.6, sparsity=0.3779),
+    "googlenet": Published(0.9429, 0.8665, 1.16, 1.9, sparsity=0.1417, rank=41),
+    "densenet121": Published(0.9405, 0.8852, 1.18, 1.8),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done.
+
+    Attributes:
+        pixels: side of the images.
+        images: of train and validation together; None takes all.
+        epochs: of the baseline.
+        trials, trial_epochs: of the search.
+        final_epochs: of every row, the control too.
+        batch_size: samples a step, where the search does not say.
+        seeds: each trains a baseline of its own.
+        calibration: images for factors, BatchNorms and our energy.
+    """
+
+    pixels: int
+    images: int | None
+    epochs: int
+    trials: int
+    trial_epochs: int
+    final_epochs: int
+    batch_size: int
+    seeds: tuple[int, ...]
+    calibration: int
+
+
+SCALES = {
+    "tiny": Scale(32, 160, 1, 2, 1, 1, 32, (0,), 32),
+    "short": Scale(32, 12_000, 12, 6, 1, 4, 128, (0, 1, 2), 256),
+    "paper": Scale(224, None, 50, 10, 10, 50, 128, (0,), 512),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network by one method and seed.
+
+    Attributes:
+        network, method, seed: which.
+        metrics: entries of metrics.json, ``original`` the baseline and ``compressed`` the row's network.
+        settings: sparsity, rank and so on.
+        curve: validation score by epoch of its training.
+        note: why it was skipped; empty where it was not.
+    """
+
+    network: str
+    method: str
+    seed: int
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[float | None, ...] = ()
+    note: str = ""
+
+    @property
+    def name(self) -> tuple[str, str, int]:
+        """What tells rows apart."""
+        return self.network, self.method, self.seed
