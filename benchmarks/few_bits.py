@@ -36,7 +36,7 @@ def ours(task: cp.Task, args: argparse.Namespace, seed: int, **asked: Any) -> tu
         "accuracy": task.evaluate(found.model, "test").accuracy,
         "kl": found.kl,
         "spearman": found.spearman,
-        "gap": None if found.answer is None else found.answer.gap,
+        "gap": None if found.decided is None else found.decided.solver["gap"],
         "seconds": time.perf_counter() - start,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "forms": {name: form.label for name, form in found.forms.items()},

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import coldpress as cp
+from coldpress import rounded
 from coldpress.artifact import PACKED, read_metrics, read_plan
 from coldpress.errors import ArtifactError, BudgetError, SpaceError, TaskError
 from coldpress.few_bits import packed_bytes
@@ -198,3 +199,25 @@ def test_a_model_with_nothing_to_round_is_refused(tmp_path: Path) -> None:
     ignored = cp.Task(task.model, task.example_inputs, train=task.train, ignored_layers=("first", "second", "head"))
     with pytest.raises(SpaceError, match="no layer of this model can be rounded"):
         cp.round_to_artifact(ignored, tmp_path / "few", bits=4)
+
+
+def test_a_run_that_was_stopped_takes_up_the_bits_that_were_decided(
+    shared_out: cp.RoundedResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("decided a second time")
+
+    out = tmp_path / "few"
+    with monkeypatch.context() as patched:
+        patched.setattr(rounded, "round_network", stop)
+        with pytest.raises(KeyboardInterrupt):
+            cp.round_to_artifact(convolutions(), out, average_bits=4.0, **QUICK)
+    assert not out.exists()
+    monkeypatch.setattr(rounded, "decide_forms", again)
+    found = cp.round_to_artifact(convolutions(), out, average_bits=4.0, **QUICK)
+    assert found.metrics["plan"] == shared_out.metrics["plan"]
+    assert found.metrics["solver"]["gap"] == shared_out.metrics["solver"]["gap"]
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]

@@ -16,8 +16,9 @@ from torch import nn
 
 from coldpress import proof, steps
 from coldpress.artifact import PACKED, check_output, put_in_place
+from coldpress.bit_choice import Decided, decide_forms
 from coldpress.errors import TaskError
-from coldpress.facts import answered, correlated
+from coldpress.facts import correlated
 from coldpress.few_bits import Progress, RoundedNetwork, check_asked, packed_bytes, round_network
 from coldpress.packed import pack_weights
 from coldpress.plan import Plan
@@ -31,6 +32,9 @@ from coldpress.solvers import check_solver
 from coldpress.space.layers import layer_shapes
 from coldpress.task import Task
 from coldpress.workspace import Workspace
+
+FORMS = "forms"
+"""The step that is kept: which form each layer has."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def round_to_artifact(
 
     The folder holds ``packed.safetensors`` (levels at their bits, with a checksum), ``model.fp32.onnx``, ``model.onnx``
     (integers of 4 or 8 bits: what a runtime can load), ``plan.json`` (each layer's form, as choices), ``metrics.json``,
-    ``details.json``, ``recipe.yaml``, ``report.html`` and ``log.jsonl``.
+    ``details.json``, ``recipe.yaml``, ``report.html`` and ``log.jsonl``. A run that was stopped once bits were decided
+    goes on from there when it is called again with the same arguments.
 
     Args:
         task: model and data; results are reported on its test data, else on validation.
@@ -88,6 +93,7 @@ def round_to_artifact(
     check_output(folder, overwrite)
     work = Workspace(folder, steps.run_key(task, given))
     try:
+        decided = None if given.average_bits is None else _decided(task, given, work, progress)
         with work.step("round"):
             network = round_network(
                 task,
@@ -99,18 +105,43 @@ def round_to_artifact(
                 solver=given.solver,
                 seed=given.seed,
                 progress=progress,
+                decided=decided,
             )
-        built = work.path("artifact")
-        shutil.rmtree(built, ignore_errors=True)
-        built.mkdir()
-        with work.step("prove"):
-            metrics = build(built, task, network, given, command, work.seconds())
-        proof.copy_log(work.path("log.jsonl"), built)
-        render(built)
-        put_in_place(built, folder)
-    finally:
-        work.close()  # no step is kept: there is nothing to take up
+    except BaseException:
+        if not work.path(f"{FORMS}.json").exists():
+            work.close()  # there is nothing to take up
+        raise
+    built = work.path("artifact")
+    shutil.rmtree(built, ignore_errors=True)
+    built.mkdir()
+    with work.step("prove"):
+        metrics = build(built, task, network, given, command, work.seconds())
+    proof.copy_log(work.path("log.jsonl"), built)
+    render(built)
+    put_in_place(built, folder)
+    work.close()
     return RoundedResult(network, metrics, folder)
+
+
+def _decided(task: Task, recipe: Recipe, work: Workspace, progress: Progress | None) -> Decided:
+    """Every layer's form, which a stopped run keeps."""
+    assert recipe.average_bits is not None
+    average = recipe.average_bits
+
+    def decide() -> dict[str, Any]:
+        inputs, _ = task.calibration(max(recipe.refit_images, 2 * recipe.calibration))
+        return decide_forms(
+            task,
+            average,
+            inputs,
+            recipe.calibration,
+            group_size=recipe.group_size,
+            solver=recipe.solver,
+            seed=recipe.seed,
+            progress=progress,
+        ).to_data()
+
+    return Decided.from_data(work.json(FORMS, decide))
 
 
 def rounding_recipe(task: Task, settings: Mapping[str, Any]) -> Recipe:
@@ -177,11 +208,10 @@ def build(
         }
         for name, shape in shapes.items()
     ]
-    if network.answer is not None:
-        metrics["solver"] = answered(network.answer) | {"budget": f"{recipe.average_bits:g} bits a weight"}
-        details["trace"] = [list(moment) for moment in network.answer.trace]
-    if network.correlation is not None:
-        details["correlation"] = correlated(network.correlation)
+    if (decided := network.decided) is not None:
+        metrics["solver"] = {**decided.solver, "budget": f"{recipe.average_bits:g} bits a weight"}
+        details["trace"] = list(decided.trace)
+        details["correlation"] = correlated(decided.correlation)
     original.unlink()
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     (folder / "details.json").write_text(json.dumps(details))

@@ -1,0 +1,209 @@
+"""Which layer gets how many bits: options looked at one by one, the energy of all, a solver, re-linearisation."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from coldpress.budget import Budget
+from coldpress.energy.correlation import Correlation, correlate, measure_plans
+from coldpress.energy.curvature import sensitivities
+from coldpress.errors import BudgetError, SpaceError
+from coldpress.facts import answered
+from coldpress.planning import trust_region
+from coldpress.problem import Cost, Factor, Problem
+from coldpress.solvers import Answer, solve
+from coldpress.space.layers import layer_shapes, tied_modules
+from coldpress.surgery.moments import MOST_COLUMNS, columns, unfolds
+from coldpress.surgery.round_layers import Form
+from coldpress.surgery.rounding_effects import RoundingEffects
+from coldpress.task import Task
+
+logger = logging.getLogger("coldpress.few_bits")
+
+FORMS = (
+    Form(8),
+    Form(6),
+    Form(5),
+    Form(4),
+    Form(4, 0.5),
+    Form(3),
+    Form(3, 0.5),
+    Form(4, 0.75),
+    Form(2),
+)
+"""What a layer may be stored as, where bits are decided layer by layer."""
+ROUNDS = 6
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The form of every layer, and how it was found.
+
+    Attributes:
+        forms: by layer.
+        solver: what the solver's first answer tells of itself.
+        trace: of that answer, (seconds, energy, bound) as it went on.
+        correlation: the energy held against measured losses of random choices.
+    """
+
+    forms: Mapping[str, Form]
+    solver: Mapping[str, Any]
+    trace: Sequence[Sequence[float | None]]
+    correlation: Correlation
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON-ready data; ``Decided.from_data`` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Decided:
+        """What ``to_data`` gave."""
+        known: dict[str, Any] = dict(data["correlation"])
+        known |= {key: tuple(value) for key, value in known.items() if isinstance(value, list)}
+        forms = {name: Form(**form) for name, form in data["forms"].items()}
+        return cls(forms, data["solver"], data["trace"], Correlation(**known))
+
+
+def decide_forms(
+    task: Task,
+    average_bits: float,
+    inputs: Sequence[Tensor],
+    calibration: int,
+    *,
+    forms: Sequence[Form] = FORMS,
+    group_size: int | None = None,
+    solver: str = "auto",
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Decided:
+    """Share bits out among the layers of a task's model.
+
+    Args:
+        task: the model, and ``ignored_layers`` that keep floats.
+        average_bits, forms, group_size, solver, seed, executor, progress: as of `coldpress.round_network`.
+        inputs: calibration inputs, each ``(samples, ...)``.
+        calibration: how many of them the energy is made on; as many others judge choices.
+
+    Raises:
+        SpaceError: no layer can be rounded.
+        BudgetError: no choice of forms has so few bits.
+    """
+    model, told = task.model, teller(progress)
+    offered = {name: _offered(model, name, forms, group_size) for name in roundable(task)}
+    _check_reachable(model, offered, average_bits)
+    effects = RoundingEffects(model, offered, inputs, seed, executor, told("round options"))
+    first, judges = ([tensor[start : start + calibration] for tensor in inputs] for start in (0, calibration))
+    chosen, answer, correlation = _choose(model, effects, average_bits, first, judges, solver, seed, progress)
+    return Decided(chosen, answered(answer), [list(moment) for moment in answer.trace], correlation)
+
+
+def roundable(task: Task) -> list[str]:
+    """Names of the layers that can be rounded, in network order. Raises SpaceError where there is none."""
+    ignored, tied = tuple(task.ignored_layers), tied_modules(task.model)
+    found = []
+    for name in layer_shapes(task.model, task.example_inputs):
+        module = task.model.get_submodule(name)
+        if not unfolds(module) or name in tied or any(f"{name}.".startswith(f"{i}.") for i in ignored):
+            continue
+        if columns(module) > MOST_COLUMNS:
+            logger.warning("%s keeps floats: it has %d columns, more than %d", name, columns(module), MOST_COLUMNS)
+            continue
+        found.append(name)
+    if not found:
+        raise SpaceError(
+            "no layer of this model can be rounded: there must be a linear layer, or a convolution of one group with "
+            f"zeros as padding, of at most {MOST_COLUMNS:,} columns, whose weights are its own and that is not ignored"
+        )
+    return found
+
+
+def _offered(model: nn.Module, name: str, forms: Sequence[Form], group_size: int | None) -> list[Form]:
+    """The forms in the order of their bytes, the most first."""
+    rows, width = matrix(model, name)
+    own = [replace(form, group_size=form.group_size or group_size) for form in forms]
+    return sorted(own, key=lambda form: -form.bytes(rows, width))
+
+
+def matrix(model: nn.Module, name: str) -> tuple[int, int]:
+    """Rows and columns of a layer's weights."""
+    module = model.get_submodule(name)
+    return len(module.get_parameter("weight")), columns(module)
+
+
+def _check_reachable(model: nn.Module, offered: Mapping[str, Sequence[Form]], average_bits: float) -> None:
+    """Raise BudgetError, before time is spent, where no choice of forms has so few bits."""
+    shapes = {name: matrix(model, name) for name in offered}
+    smallest = sum(min(form.bytes(*shapes[name]) for form in own) for name, own in offered.items())
+    least = 8 * smallest / sum(rows * width for rows, width in shapes.values())
+    if least > average_bits:
+        rounded_up = math.ceil(100 * least) / 100
+        raise BudgetError(
+            f"no choice of forms has {average_bits:g} bits a weight on average, scales and places of zeros included: "
+            f"the least is {rounded_up:.2f}"
+        )
+
+
+def _choose(
+    model: nn.Module,
+    effects: RoundingEffects,
+    average_bits: float,
+    inputs: Sequence[Tensor],
+    judges: Sequence[Tensor],
+    solver: str,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[dict[str, Form], Answer, Correlation]:
+    """The form of every layer: least energy within the bits, re-linearised around the choice while that helps."""
+    space, told = effects.space, teller(progress)
+    costs, limit = _size(model, effects, average_bits)
+    budget = Budget(size=limit)
+    found = sensitivities(model, space, effects, inputs, progress=told("energy"))
+    correlation = correlate(model, space, effects, found, judges, seed=seed, progress=told("random choices"))
+    best: tuple[float, Answer] | None = None
+    for alpha in sorted({0.0, correlation.alpha}):
+        answer = solve(Problem(space, found.energy(space, alpha), {"size": costs}, budget), solver, seed=seed)
+        (loss,) = measure_plans(model, effects, [answer.plan.choices], judges)
+        best = (loss, answer) if best is None or loss < best[0] else best
+    assert best is not None
+    loss, answer = best
+    choices = dict(answer.plan.choices)
+    for number in range(ROUNDS):
+        around = sensitivities(
+            model, space, effects, inputs, incumbent=choices, radius=1, progress=told("re-linearise")
+        )
+        local = {"size": costs, "trust region": trust_region(space, around)}
+        other = solve(Problem(space, around.energy(space, correlation.alpha), local, budget), solver, seed=seed)
+        (now,) = measure_plans(model, effects, [other.plan.choices], judges)
+        logger.info("round %d: KL %.4g to %.4g", number + 1, loss, now)
+        if now >= loss:
+            break
+        loss, choices = now, dict(other.plan.choices)
+    return effects.chosen(choices), answer, correlation
+
+
+def _size(model: nn.Module, effects: RoundingEffects, average_bits: float) -> tuple[Cost, float]:
+    """Bytes of the layers as a function of their forms, and the bytes that so many bits a weight allow."""
+    factors, weights = [], 0
+    for u, unit in enumerate(effects.space.units):
+        rows, width = matrix(model, unit.name)
+        sizes = [4 * rows * width, *(form.bytes(rows, width) for form in effects.forms[unit.name].values())]
+        factors.append(Factor((u,), np.array(sizes, np.float64)))
+        weights += rows * width
+    return Cost("size", tuple(factors)), average_bits * weights / 8
+
+
+def teller(progress: Progress | None) -> Callable[[str], Callable[[int, int], None] | None]:
+    def told(step: str) -> Callable[[int, int], None] | None:
+        return (lambda done, total: progress(step, done, total)) if progress else None
+
+    return told
