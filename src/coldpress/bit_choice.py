@@ -16,6 +16,7 @@ from coldpress.budget import Budget
 from coldpress.energy.correlation import Correlation, correlate, measure_plans
 from coldpress.energy.curvature import sensitivities
 from coldpress.errors import BudgetError, SpaceError
+from coldpress.evidence import Progress
 from coldpress.facts import answered
 from coldpress.planning import trust_region
 from coldpress.problem import Cost, Factor, Problem
@@ -41,7 +42,6 @@ FORMS = (
 )
 """What a layer may be stored as, where bits are decided layer by layer."""
 ROUNDS = 6
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

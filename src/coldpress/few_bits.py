@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from coldpress.bit_choice import FORMS, Decided, Progress, decide_forms, matrix, roundable, teller
+from coldpress.bit_choice import FORMS, Decided, decide_forms, matrix, roundable, teller
 from coldpress.errors import TaskError
+from coldpress.evidence import Progress
 from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
 from coldpress.surgery.round_layers import Form, round_layers
@@ -23,7 +24,7 @@ from coldpress.surgery.round_weights import SWEEPS, Rounded
 from coldpress.surgery.structure import describe_changes
 from coldpress.task import Task
 
-__all__ = ["FORMS", "Progress", "RoundedNetwork", "check_asked", "packed_bytes", "round_network"]
+__all__ = ["FORMS", "RoundedNetwork", "check_asked", "packed_bytes", "round_network"]
 
 
 @dataclass(frozen=True)

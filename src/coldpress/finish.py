@@ -13,8 +13,8 @@ from torch import nn
 from coldpress import proof, steps
 from coldpress.artifact import put_in_place
 from coldpress.deploy import score_deployed
+from coldpress.evidence import Progress
 from coldpress.plan import Plan, Space
-from coldpress.planning import Progress
 from coldpress.recipe import Recipe
 from coldpress.report import render
 from coldpress.task import Task

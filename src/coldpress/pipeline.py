@@ -19,10 +19,11 @@ from coldpress.deploy import score_deployed
 from coldpress.energy.correlation import Correlation
 from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import BudgetError, TaskError
+from coldpress.evidence import Evidence, Progress
 from coldpress.facts import correlated, planned_facts
 from coldpress.finish import ROUNDING, finished
 from coldpress.plan import Plan, Space
-from coldpress.planning import Evidence, Planned, Progress, absolute, check_reachable, find_plan, given_plan
+from coldpress.planning import Planned, absolute, check_reachable, find_plan, given_plan
 from coldpress.pricing import Prices
 from coldpress.problem import Problem
 from coldpress.recipe import ROUND_ONLY, Recipe

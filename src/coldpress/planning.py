@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from coldpress.budget import Budget
-from coldpress.energy.correlation import Correlation, correlate, measure_plans
 from coldpress.energy.curvature import Sensitivities, sensitivities
 from coldpress.errors import BudgetError, PlanError
+from coldpress.evidence import Evidence, Progress, calibration_parts
 from coldpress.plan import Plan, Space
 from coldpress.pricing import Choices, Measured, Prices, measure_structures
 from coldpress.problem import Cost, Energy, Factor, Problem
-from coldpress.recipe import Recipe
 from coldpress.solvers import Answer, relative_gap, solve
-from coldpress.surgery.effects import Effects
-from coldpress.task import Task
 
 logger = logging.getLogger("coldpress.planning")
 
-Progress = Callable[[str, int, int], None]
 ATTEMPTS = 6
 FULL = 0.95
 """A plan that uses so much of its limit is not corrected any further."""
@@ -74,50 +69,6 @@ def check_reachable(space: Space, prices: Prices, budget: Budget) -> None:
         solve(problem, "greedy", time_limit=5.0)
     except BudgetError:  # limits that bind together: greedy proves nothing
         solve(problem, "auto", time_limit=10.0)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything that plans are found by.
-
-    Attributes:
-        task: the model and its data.
-        space: its space.
-        effects: the options' effects.
-        found: the options' sensitivities.
-        correlation: holds the shrinkage alpha.
-        prices: the costs; corrected in place by what is measured.
-        recipe: solver, time limit, rounds, seed.
-    """
-
-    task: Task
-    space: Space
-    effects: Effects
-    found: Sensitivities
-    correlation: Correlation
-    prices: Prices
-    recipe: Recipe
-
-    def solve(self, problem: Problem) -> Answer:
-        """The solver's answer, by the recipe's settings."""
-        return solve(problem, self.recipe.solver, seed=self.recipe.seed, time_limit=self.recipe.time_limit)
-
-    def losses(self, plans: Sequence[Choices]) -> list[float]:
-        """Measured KL (nats) of plans on fresh inputs, before the sequential re-fit."""
-        _, fresh = calibration_parts(self.task, self.recipe)
-        return list(measure_plans(self.task.model, self.effects, list(plans), fresh))
-
-
-def calibration_parts(task: Task, recipe: Recipe) -> tuple[list[Tensor], list[Tensor]]:
-    """Inputs that the energy is made on, and others that judge plans: those that no weight was fitted on either.
-
-    Where the data has too few samples for that, the judges are the last of those that there are.
-    """
-    fitted = max(recipe.calibration, recipe.refit_images)
-    inputs, _ = task.calibration(fitted + recipe.calibration)
-    first = [tensor[: recipe.calibration] for tensor in inputs]
-    start = min(fitted, max(len(inputs[0]) - recipe.calibration, len(inputs[0]) // 2))
-    return first, [tensor[start:] for tensor in inputs]
 
 
 def find_plan(
@@ -300,29 +251,6 @@ def pareto(problem: Problem, quantity: str, seed: int = 0, points: int = 9) -> l
             continue
         found.append((limit, dict(answer.plan.choices), answer.energy))
     return found
-
-
-def measure_energy(
-    task: Task, space: Space, effects: Effects, recipe: Recipe, progress: Progress | None = None
-) -> tuple[Sensitivities, Correlation]:
-    """Sensitivities on one half of the calibration data, random plans on the other."""
-    first, fresh = calibration_parts(task, recipe)
-
-    def tell(step: str) -> Callable[[int, int], None] | None:
-        return (lambda done, total: progress(step, done, total)) if progress else None
-
-    found = sensitivities(task.model, space, effects, first, progress=tell("energy"))
-    plans = correlate(
-        task.model,
-        space,
-        effects,
-        found,
-        fresh,
-        count=recipe.random_plans,
-        seed=recipe.seed,
-        progress=tell("random plans"),
-    )
-    return found, plans
 
 
 def _number(quantity: str, value: float) -> str:

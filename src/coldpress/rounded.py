@@ -18,8 +18,9 @@ from coldpress import proof, steps
 from coldpress.artifact import PACKED, check_output, put_in_place
 from coldpress.bit_choice import Decided, decide_forms
 from coldpress.errors import TaskError
+from coldpress.evidence import Progress
 from coldpress.facts import correlated
-from coldpress.few_bits import Progress, RoundedNetwork, check_asked, packed_bytes, round_network
+from coldpress.few_bits import RoundedNetwork, check_asked, packed_bytes, round_network
 from coldpress.packed import pack_weights
 from coldpress.plan import Plan
 from coldpress.pricing import shape_facts

@@ -18,8 +18,8 @@ from coldpress.cost.widths import WidthCost
 from coldpress.energy.correlation import measure_plans
 from coldpress.energy.fisher import fisher_energy, mask_gradients
 from coldpress.errors import TaskError
+from coldpress.evidence import Progress, calibration_parts
 from coldpress.plan import ChannelGroup, Space
-from coldpress.planning import Progress, calibration_parts
 from coldpress.pricing import Prices
 from coldpress.recipe import Recipe
 from coldpress.selection import Ints

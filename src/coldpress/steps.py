@@ -17,8 +17,8 @@ from coldpress.budget import Budget
 from coldpress.cost.profiles import table_for
 from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
 from coldpress.energy.curvature import Sensitivities
+from coldpress.evidence import Progress, calibration_parts, measure_energy
 from coldpress.plan import Plan, Space
-from coldpress.planning import Progress, calibration_parts, measure_energy
 from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, apart, distil, kept_heads, nearer, stream_inputs

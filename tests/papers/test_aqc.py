@@ -16,14 +16,14 @@ import coldpress as cp
 from coldpress.cli import app
 from coldpress.commands.reproduce_aqc import HEADS, all_cells, markdown
 from coldpress.errors import BudgetError, ColdpressError, HardwareError, SamplerError, SpaceError, TaskError
-from coldpress.papers import aqc
-from coldpress.papers.aqc import AQC, OURS, PUBLISHED, SCALES, UNIFORM, Ranked, Row, best_bound, gap
+from coldpress.papers.aqc import AQC
+from coldpress.papers.aqc_table import OURS, PUBLISHED, SCALES, SOLVERS, UNIFORM, Ranked, Row, best_bound, gap
 from coldpress.papers.contenders import contender
 from coldpress.papers.decoded import DECODED, REFITTED, TRAINED
 from tiny import chain
 
 QUICK = replace(SCALES["tiny"], seconds=0.4, steps=4, images=16, plans=6, refit=32, lessons=32)
-LOCAL = tuple(name for name in aqc.SOLVERS if name != "mock-pegasus")
+LOCAL = tuple(name for name in SOLVERS if name != "mock-pegasus")
 
 
 def parts(*sizes: int) -> tuple[torch.nn.Module, list[TensorDataset]]:

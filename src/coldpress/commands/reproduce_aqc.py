@@ -10,7 +10,8 @@ from typing import Any
 from coldpress.commands import results
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
-from coldpress.papers.aqc import AQC, SCALES, SOLVERS, Ranked, Row, best_bound, gap
+from coldpress.papers.aqc import AQC
+from coldpress.papers.aqc_table import SCALES, SOLVERS, Ranked, Row, best_bound, gap
 from coldpress.papers.decoded import DECODED, REFITTED, TRAINED
 from coldpress.recipe import Recipe
 from coldpress.report import formats

@@ -8,9 +8,7 @@ figure here is its authors'. Nothing here runs on quantum hardware: a mock of it
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,124 +21,18 @@ from coldpress.energy.filter_correlation import compare_energies, random_samples
 from coldpress.energy.filter_curvature import curvature
 from coldpress.energy.weight_norm import weight_norm
 from coldpress.errors import BudgetError, HardwareError, PlanError, SamplerError, SpaceError, TaskError
+from coldpress.papers.aqc_table import ORIGINAL, OURS, OWN_SAMPLER, PUBLISHED, SOLVERS, UNIFORM, Ranked, Row, Scale
 from coldpress.papers.contenders import check, contender, title, warm_up
 from coldpress.papers.decoded import Judged, carried_out, judge, uniform_bits
 from coldpress.recovery import Settings
-from coldpress.solvers import relative_gap
 from coldpress.solvers.reduction import Reduced, bisect_gamma, repair
 from coldpress.space.filters import find_filters
 from coldpress.task import Task
 
 logger = logging.getLogger("coldpress.papers")
 
-PUBLISHED, OURS = "published", "curvature"
-ORIGINAL, UNIFORM = "original", "uniform bits"
-OWN_SAMPLER = "tabu"
-"""What minimises the curvature energy: of the samplers of the published one, the default."""
-SOLVERS = (
-    "sa",
-    "path-integral",
-    OWN_SAMPLER,
-    "dwave-tabu",
-    "qaoa",
-    "mock-pegasus",
-    "genetic",
-    "reinforce",
-    "exact",
-)
 STRENGTH = 0.25
 """Share of filters and bits that go in random samples of one strength."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is done; the published budgets are not known to us, so "paper" is our own choice too.
-
-    Attributes:
-        seconds: of every solver, all gammas together.
-        steps: gammas after the bracket is found.
-        images: samples that the curvature energy is measured on, and as many others that energies are judged on.
-        plans: random samples for each rank correlation.
-        refit: samples for the re-fit.
-        epochs: of training on the grids; 0 leaves that out.
-        lessons: samples of train, and a quarter as many of validation, that are used for it; None uses all, augmented.
-
-    Raises:
-        TaskError: seconds or epochs are out of their range.
-    """
-
-    seconds: float
-    steps: int
-    images: int
-    plans: int
-    refit: int
-    epochs: int
-    lessons: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.seconds < math.inf or self.epochs < 0:
-            raise TaskError(
-                f"seconds are {self.seconds:g} and epochs {self.epochs}; they must be above 0, and 0 or more"
-            )
-
-
-SCALES = {
-    "tiny": Scale(8.0, 8, 128, 12, 256, 1, 1024),
-    "short": Scale(60.0, 16, 128, 40, 512, 5),
-    "paper": Scale(600.0, 16, 256, 100, 1024, 50),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One contender.
-
-    Attributes:
-        energy: what was minimised; "" for the original and uniform bits.
-        solver: who did it.
-        loss: L_p + beta L_q of the feasible sample, by the published energy whatever was minimised.
-        raw: least loss of a feasible read before repair, by the energy that was minimised; None where no read was.
-        minimised: of the feasible sample, by the energy that was minimised.
-        bound: no feasible sample has less loss, where this solver proved one.
-        reduction: rate reached.
-        runs: gammas.
-        seconds: of all of them.
-        sample: the variables' values, as zeros and ones in the order of the space.
-        judged: by stage (`coldpress.papers.decoded`).
-        note: what the solver is, or why there is nothing.
-    """
-
-    energy: str
-    solver: str
-    loss: float | None = None
-    raw: float | None = None
-    minimised: float | None = None
-    bound: float | None = None
-    reduction: float | None = None
-    runs: int = 0
-    seconds: float | None = None
-    sample: str = ""
-    judged: Mapping[str, Judged] = field(default_factory=dict)
-    note: str = ""
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """What tells rows apart."""
-        return self.energy, self.solver
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Row:
-        """A row out of `dataclasses.asdict`."""
-        return cls(**{**given, "judged": {stage: Judged(**found) for stage, found in given["judged"].items()}})
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Rank correlations of an energy with the measured loss of random samples, of rising and of one strength."""
-
-    energy: str
-    rising: float
-    equal: float
 
 
 class AQC:
@@ -306,16 +198,6 @@ class AQC:
     def _say(self, what: str, done: int, total: int) -> None:
         if self.tell:
             self.tell(what, done, total)
-
-
-def best_bound(rows: Sequence[Row]) -> float | None:
-    """The highest proven bound of the published loss."""
-    return max((row.bound for row in rows if row.energy == PUBLISHED and row.bound is not None), default=None)
-
-
-def gap(row: Row, bound: float | None) -> float | None:
-    """How far a row's published loss may be above the least one, of itself; None where nothing is proven."""
-    return None if bound is None or row.loss is None or not row.runs else relative_gap(row.loss, bound)
 
 
 def _drawn(data: Any, count: int, seed: int) -> TensorDataset:

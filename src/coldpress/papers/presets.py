@@ -18,10 +18,10 @@ from coldpress.budget import Budget
 from coldpress.cost.table import LatencyTable
 from coldpress.deploy import time_files
 from coldpress.errors import BudgetError, TaskError
+from coldpress.evidence import Progress
 from coldpress.finish import finished
 from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected
 from coldpress.plan import Plan, Space
-from coldpress.planning import Progress
 from coldpress.recipe import Recipe
 from coldpress.recovery.parallel import check_alone
 from coldpress.runtime.onnx import export

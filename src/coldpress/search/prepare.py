@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from coldpress import steps
+from coldpress.evidence import Progress
 from coldpress.plan import Space
-from coldpress.planning import Progress, absolute, check_reachable
+from coldpress.planning import absolute, check_reachable
 from coldpress.problem import Energy, Problem
 from coldpress.recipe import Recipe
 from coldpress.space import find_space
