@@ -12,6 +12,9 @@ from typing import Literal
 
 Method = Literal["dense", "svd", "spatial", "tucker", "cp", "tensor-train"]
 
+MORE_METHODS: tuple[Method, ...] = ("cp", "tensor-train")
+"""Factorisations that are options only where they are asked for."""
+
 
 @cache
 def sides(features: int) -> tuple[int, int]:

@@ -173,7 +173,10 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
     if given.rounds_weights():
         raise TaskError(f"{', '.join(ROUND_ONLY)} are of coldpress round (round_to_artifact); compress has int8")
     if given.preset != "curvature" or given.sparsity is not None or given.rank is not None:
-        raise TaskError("preset, sparsity and rank are of coldpress.papers.presets.compress_by_preset, not of compress")
+        raise TaskError(
+            "sparsity and rank are of QIANets' steps: give --preset qianets, or call coldpress.papers.presets."
+            "compress_by_preset"
+        )
     check_alone("compress")
     # What only a late step would refuse is refused before time is spent.
     steps.training_settings(given)

@@ -14,13 +14,12 @@ import yaml
 
 from coldpress.budget import Budget
 from coldpress.errors import ColdpressError, TaskError
+from coldpress.layer_shape import MORE_METHODS
 
 Objective = Literal["latency", "size", "macs"]
 PRESETS = ("curvature", "qianets", "qianets-legacy")
 ENERGIES = ("curvature", "separable", "fisher")
 KINDS = ("width", "rank", "bits", "depth")
-MORE_KINDS = ("cp", "tensor-train")
-"""What units may name beside: factorisations that rank units have as options only where they are asked for."""
 Int8 = Literal["auto", "static", "dynamic", "both"]
 ROUND_ONLY = ("bits", "average_bits", "group_size")
 """Settings that are of `coldpress round` alone."""
@@ -115,7 +114,7 @@ class Recipe:
             kind = {"int": int, "float": float}.get(str(entry.type).removesuffix(" | None"))
             if kind is not None and value is not None:
                 object.__setattr__(self, entry.name, _number(entry.name, value, kind))
-        kinds = (*KINDS, *MORE_KINDS)
+        kinds = (*KINDS, *MORE_METHODS)
         allowed: dict[str, tuple[bool, str]] = {
             "units": (bool(self.units) and set(self.units) <= set(kinds), f"some of {', '.join(kinds)}"),
             "preset": (self.preset in PRESETS, ", ".join(PRESETS)),
@@ -179,7 +178,7 @@ class Recipe:
 
     def wants_latency(self) -> bool:
         """Whether the plan depends on measured times."""
-        measured = {"bits", "rank", *MORE_KINDS} & set(self.kinds())
+        measured = {"bits", "rank", *MORE_METHODS} & set(self.kinds())
         return "latency" in self.limits().given() or not self.budget or bool(measured)
 
     def rounds_weights(self) -> bool:

@@ -34,7 +34,7 @@ from coldpress.space.layers import layer_shapes
 from coldpress.task import Task
 from coldpress.workspace import Workspace
 
-FORMS = "forms"
+DECIDED = "forms"
 """The step that is kept: which form each layer has."""
 
 
@@ -108,18 +108,18 @@ def round_to_artifact(
                 progress=progress,
                 decided=decided,
             )
+        built = work.path("artifact")
+        shutil.rmtree(built, ignore_errors=True)
+        built.mkdir()
+        with work.step("prove"):
+            metrics = build(built, task, network, given, command, work.seconds())
+        proof.copy_log(work.path("log.jsonl"), built)
+        render(built)
+        put_in_place(built, folder)
     except BaseException:
-        if not work.path(f"{FORMS}.json").exists():
+        if not work.path(f"{DECIDED}.json").exists():
             work.close()  # there is nothing to take up
         raise
-    built = work.path("artifact")
-    shutil.rmtree(built, ignore_errors=True)
-    built.mkdir()
-    with work.step("prove"):
-        metrics = build(built, task, network, given, command, work.seconds())
-    proof.copy_log(work.path("log.jsonl"), built)
-    render(built)
-    put_in_place(built, folder)
     work.close()
     return RoundedResult(network, metrics, folder)
 
@@ -142,7 +142,7 @@ def _decided(task: Task, recipe: Recipe, work: Workspace, progress: Progress | N
             progress=progress,
         ).to_data()
 
-    return Decided.from_data(work.json(FORMS, decide))
+    return Decided.from_data(work.json(DECIDED, decide))
 
 
 def rounding_recipe(task: Task, settings: Mapping[str, Any]) -> Recipe:

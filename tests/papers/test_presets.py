@@ -79,6 +79,9 @@ def test_published_steps_save_nothing(task: Task, tmp_path: Path) -> None:
         ({"preset": "qianets", "sparsity": 0.2, "rank": 0}, "rank is 0"),
         ({"preset": "qianets", "sparsity": 0.2, "max_accuracy_drop": 1.0}, "no accuracy limit"),
         ({"preset": "curvature", "sparsity": 0.2}, "call that"),
+        ({"preset": "qianets", "sparsity": 0.2, "bits": 4}, "no bits"),
+        ({"preset": "qianets", "sparsity": 0.2, "device": "rpi4"}, "no device profile"),
+        ({"preset": "qianets", "sparsity": 0.2, "attention_weight": 1.0}, "attention"),
         ({"preset": "annealing"}, "qianets-legacy"),
     ],
 )
@@ -91,10 +94,21 @@ def test_what_does_not_fit_together_is_refused(
 
 
 def test_what_no_sparsity_reaches_is_said(task: Task, tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match="without 95% of its channels"):
+    with pytest.raises(BudgetError, match="more than allowed: macs"):
         compress_by_preset(task, tmp_path / "run", "qianets", Budget(macs="0.01%"), **QUICK)
 
 
 def test_compress_itself_takes_no_preset(task: Task) -> None:
     with pytest.raises(TaskError, match="compress_by_preset"):
         compress(task, Budget(macs="50%"), preset="qianets")
+
+
+@pytest.mark.parametrize("preset", ["qianets", "qianets-legacy"])
+def test_ignored_layers_stay(task: Task, tmp_path: Path, preset: str) -> None:
+    kept = Task(Net().eval(), train=task.train, test=task.test, ignored_layers=("wide", "first"))
+    found = compress_by_preset(kept, tmp_path / "run", preset, sparsity=0.9, rank=4, **(QUICK | {"epochs": 0}))
+    before, after = kept.model.state_dict(), found.model.state_dict()
+    for name in ("wide.weight", "first.conv1.weight"):
+        torch.testing.assert_close(after[name], before[name])
+    (changed,) = (name for name in after if name.startswith("second") and name.endswith("conv1.weight"))
+    assert not torch.equal(after[changed], before["second.conv1.weight"])

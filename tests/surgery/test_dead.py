@@ -21,12 +21,12 @@ def test_masked_channels_go_and_the_outputs_stay(name: str) -> None:
     groups = list(channel_groups(model, inputs)[0].values())
     if not groups:
         pytest.skip("no channels of this network can go")
-    assert remove_dead_channels(copy.deepcopy(model), groups) == {}
+    assert remove_dead_channels(copy.deepcopy(model), groups, inputs) == {}
     found = prune_channels(model, groups, 0.5)
     for module, mask in found.masks.items():
         model.get_submodule(module).get_parameter("weight").data.masked_fill_(~mask, 0.0)
     before = first_tensor(model(*inputs)).detach()
-    lost = remove_dead_channels(model, groups)
+    lost = remove_dead_channels(model, groups, inputs)
     wanted = {group.name: group.channels - len(found.kept[group.name]) for group in groups}
     assert lost == {group: count for group, count in wanted.items() if count}
     torch.testing.assert_close(first_tensor(model(*inputs)), before, atol=1e-5, rtol=1e-5)
@@ -41,7 +41,7 @@ def test_a_constant_stays_and_a_zero_goes() -> None:
     model.eval()
     before = model(*inputs).detach()
     groups = list(channel_groups(model, inputs)[0].values())
-    assert remove_dead_channels(model, groups) == {"0": 1}
+    assert remove_dead_channels(model, groups, inputs) == {"0": 1}
     assert model[0].weight.shape[0] == 7
     torch.testing.assert_close(model(*inputs), before, atol=1e-5, rtol=1e-5)
 
@@ -52,5 +52,17 @@ def test_one_channel_is_left_where_all_are_dead() -> None:
     with torch.no_grad():
         model[2].weight.zero_()
     groups = list(channel_groups(model, inputs)[0].values())
-    assert remove_dead_channels(model, groups) == {"0": 7}
+    assert remove_dead_channels(model, groups, inputs) == {"0": 7}
     torch.testing.assert_close(model(*inputs), model[2].bias.expand(2, 3))
+
+
+def test_what_a_function_makes_of_zero_is_no_zero() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3)).eval()
+    inputs = (torch.randn(2, 6),)
+    with torch.no_grad():
+        model[0].weight[:3], model[0].bias[:3] = 0.0, 0.0
+        model[2].weight[:, 7] = 0.0
+    before = model(*inputs).detach()
+    groups = list(channel_groups(model, inputs)[0].values())
+    assert remove_dead_channels(model, groups, inputs) == {"0": 1}
+    torch.testing.assert_close(model(*inputs), before, atol=1e-6, rtol=1e-6)

@@ -135,5 +135,9 @@ def test_a_narrowed_network_with_attention_is_rebuilt_from_plain_data() -> None:
     rebuild(fresh, structure)
     fresh.load_state_dict(student.state_dict())
     assert torch.equal(fresh.eval()(*inputs), student.eval()(*inputs))
-    with pytest.raises(PlanError, match="cannot be read"):
-        rebuild(build(name), {"first": {"kind": "attended", "kernel": 4}})
+    assert describe_changes(student, copy.deepcopy(student)) == {}
+    with pytest.raises(SurgeryError, match="already"):
+        insert_eca(student, ["first"], inputs)
+    for spec in ({"kind": "attended", "kernel": 4}, None, [], {}):
+        with pytest.raises(PlanError, match="cannot be read"):
+            rebuild(build(name), {"first": spec})

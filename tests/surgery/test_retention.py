@@ -187,6 +187,9 @@ def test_a_given_importance_decides() -> None:
     asked = torch.arange(first.channels // first.atom, 0, -1)
     found = prune_channels(model, [first], 0.5, importance={first.name: asked})
     assert found.kept[first.name] == tuple(range(first.channels // 2))
+    for wrong in ({"none": asked}, {first.name: asked[1:]}, {first.name: asked * float("nan")}):
+        with pytest.raises(SurgeryError, match="one for each atom"):
+            prune_channels(model, [first], 0.5, importance=wrong)
 
 
 def test_what_cannot_be_done_is_refused() -> None:

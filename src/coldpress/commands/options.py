@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from coldpress.recipe import ENERGIES, KINDS, MORE_KINDS, Recipe
+from coldpress.layer_shape import MORE_METHODS
+from coldpress.recipe import ENERGIES, KINDS, Recipe
 
 SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce, tpe"
 SAMPLER_NAMES = (
@@ -79,7 +80,7 @@ Solver = Annotated[
 Energy = Annotated[str | None, typer.Option(help=_says("energy", " or ".join(ENERGIES)))]
 Units = Annotated[
     str | None,
-    typer.Option(help=f"what is decided, comma-separated: all of {','.join(KINDS)}; also {', '.join(MORE_KINDS)}"),
+    typer.Option(help=f"what is decided, comma-separated: all of {','.join(KINDS)}; also {', '.join(MORE_METHODS)}"),
 ]
 Int8 = Annotated[
     str | None,

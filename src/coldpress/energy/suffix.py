@@ -93,16 +93,27 @@ class Suffix:
         return self
 
     def _sort(self, mask: Tensor) -> None:
-        """Make parts of texts of about one length, where each gives one row of logits."""
-        with evaluating(self.model):
-            if len(logits_of(self.model(*[tensor[:1] for tensor in self._inputs]))) != 1:
-                return
+        """Make parts of texts of about one length, where each gives one row of logits whatever filling comes behind."""
         lengths = mask.sum(1)
         order = lengths.argsort(stable=True)
-        self.parts, self._places = [], order.argsort()
-        for rows in torch.split(order, self.batch):
-            longest = int(lengths[rows].max())
-            self.parts.append([t[rows, :longest] if t.shape == mask.shape else t[rows] for t in self._inputs])
+        parts = [self._cut(rows, int(lengths[rows].max()), mask) for rows in torch.split(order, self.batch)]
+        first = order[: len(parts[0][0])]
+        try:
+            with evaluating(self.model):
+                cut = logits_of(self.model(*[tensor.clone() for tensor in parts[0]]))
+                whole = logits_of(self.model(*[tensor[first] for tensor in self._inputs]))
+        except (RuntimeError, ValueError, IndexError):  # a model of texts of one length
+            return
+        if len(cut) == len(first) and torch.allclose(cut, whole, atol=1e-4 * float(whole.abs().max()), rtol=0.0):
+            self.parts, self._places = parts, order.argsort()
+
+    def _cut(self, rows: Tensor, longest: int, mask: Tensor) -> list[Tensor]:
+        """Some texts, without the tokens that all of them have filled up."""
+
+        def tokens(tensor: Tensor) -> bool:
+            return tensor.shape == mask.shape and not tensor.is_floating_point()
+
+        return [tensor[rows, :longest] if tokens(tensor) else tensor[rows] for tensor in self._inputs]
 
     def _joined(self, found: list[Tensor]) -> Tensor:
         """The parts' logits in the order of the inputs."""

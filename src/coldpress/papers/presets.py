@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from coldpress import steps
 from coldpress.artifact import check_output
 from coldpress.budget import Budget
+from coldpress.cost.profiles import HOST
 from coldpress.cost.table import LatencyTable
 from coldpress.deploy import time_files
 from coldpress.errors import BudgetError, TaskError
@@ -23,6 +25,7 @@ from coldpress.finish import finished
 from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected
 from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
+from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.runtime.onnx import export
 from coldpress.space.layers import count_macs
@@ -93,20 +96,21 @@ def compress_by_preset(
     folder = Path(out)
     check_output(folder, overwrite)
     work = Workspace(folder, steps.run_key(task, given))
-    made: dict[str, Any] = {}
 
     def compute() -> Mapping[str, Tensor]:
         torch.manual_seed(given.seed)
         student, used = _carried_out(task, given, progress)
         plan = Plan({}, {}, describe_changes(task.model, student))
         work.write("carried-out.json", plan.to_json())
-        made.update(used)
-        work.json("preset", lambda: made)
+        work.write("preset.json", json.dumps(used))
         return {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
     tensors = work.tensors("student", compute)
     plan = Plan.from_json(work.path("carried-out.json").read_text())
-    facts: dict[str, Any] = {"predicted": {}, "preset": {"name": preset, **work.json("preset", lambda: made)}}
+    facts: dict[str, Any] = {
+        "predicted": {},
+        "preset": {"name": preset, **json.loads(work.path("preset.json").read_text())},
+    }
     student = steps.rebuilt(task, plan, tensors)
     model, metrics = finished(task, NOTHING, student, plan, given, work, folder, facts, {}, progress, command)
     work.close()
@@ -129,7 +133,11 @@ def _recipe(task: Task, preset: str, budget: Budget | None, settings: Mapping[st
         )
     if preset == "qianets" and bool(given.budget) == (given.sparsity is not None):
         raise TaskError("qianets takes either a --budget or a --sparsity, the share of each group's channels that goes")
+    if given.rounds_weights() or given.device != HOST:
+        raise TaskError(f"{preset} works on this machine and in floats: no device profile, no bits")
     steps.training_settings(given)
+    if given.attention_weight > 0:
+        check_attention(task.model, task.example_inputs)
     check_alone("compress")
     return given
 
@@ -139,15 +147,18 @@ def _carried_out(task: Task, recipe: Recipe, tell: Progress | None) -> tuple[nn.
     if recipe.preset == "qianets-legacy":
         assert recipe.sparsity is not None
         assert recipe.rank is not None
-        student = as_published(task.model, recipe.sparsity, recipe.rank, seed=recipe.seed)
+        student = as_published(
+            task.model, recipe.sparsity, recipe.rank, ignored=recipe.ignored_layers, seed=recipe.seed
+        )
         return student, {"sparsity": recipe.sparsity, "rank": recipe.rank}
     inputs, _ = task.calibration(recipe.refit_images)
-    table, attention = LatencyTable(threads=recipe.threads, batch=recipe.batch), bool(attended_blocks(task.model))
+    table = LatencyTable(threads=recipe.threads, batch=recipe.batch)
+    attention = bool(attended_blocks(task.model, recipe.ignored_layers))
 
     def make(sparsity: float) -> nn.Module:
         return corrected(
             task.model, task.example_inputs, inputs, sparsity, recipe.rank,
-            attention=attention, table=table, seed=recipe.seed,
+            attention=attention, ignored=recipe.ignored_layers, table=table, seed=recipe.seed,
         )  # fmt: skip
 
     if recipe.sparsity is not None:
@@ -175,7 +186,7 @@ def _within(
                 break
         elif step == 1:
             raise BudgetError(
-                f"without {MOST:.0%} of its channels the network still takes more than allowed: {', '.join(over)}; "
+                f"at a sparsity of {MOST} the network still takes more than allowed: {', '.join(over)}; "
                 "allow more, or give a --rank"
             )
         else:

@@ -274,7 +274,7 @@ class _Case:
                 student, self.task, self._training(asked, self.scale.final_epochs), progress=self._steps(method)
             )
         groups = list(channel_groups(student, self.task.example_inputs)[0].values())
-        asked["dead_channels"] = sum(remove_dead_channels(student, groups).values())
+        asked["dead_channels"] = sum(remove_dead_channels(student, groups, self.task.example_inputs).values())
         return self._measured(method, student, tuple(epoch.validation_score for epoch in history.epochs), asked)
 
     def _trained(self, method: str, student: nn.Module, asked: dict[str, Any]) -> Row:

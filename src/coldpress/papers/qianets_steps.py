@@ -35,7 +35,15 @@ BLOCKS = ("BasicBlock", "Bottleneck", "Inception", "_DenseBlock")
 LBFGS_STEPS = 5
 
 
-def as_published(model: nn.Module, sparsity: float, rank: int, entanglement: float = 0.1, seed: int = 0) -> nn.Module:
+def as_published(
+    model: nn.Module,
+    sparsity: float,
+    rank: int,
+    entanglement: float = 0.1,
+    *,
+    ignored: Sequence[str] = (),
+    seed: int = 0,
+) -> nn.Module:
     """A copy after the public code's steps: a random mask, its entanglement, truncated SVD, and a factorisation.
 
     Every convolution and linear goes through all of them, and is dense again afterwards.
@@ -45,6 +53,7 @@ def as_published(model: nn.Module, sparsity: float, rank: int, entanglement: flo
         sparsity: of the random mask before entanglement, in [0, 1].
         rank: of both decompositions; at least 1, cut to the layer's full rank.
         entanglement: probability with which each neighbour goes along, once along every axis.
+        ignored: names of layers, or of modules that hold them, that stay as they are.
         seed: of the mask and the factorisation's start.
 
     Raises:
@@ -52,7 +61,11 @@ def as_published(model: nn.Module, sparsity: float, rank: int, entanglement: flo
     """
     check_amounts(sparsity, rank, entanglement)
     student, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
-    layers = [module for module in student.modules() if isinstance(module, LAYER_TYPES)]
+    layers = [
+        module
+        for name, module in student.named_modules()
+        if isinstance(module, LAYER_TYPES) and not _under(name, ignored)
+    ]
     if not layers:
         raise SurgeryError("this network has no convolution or linear layer: there is nothing to prune")
     for module in layers:
@@ -80,6 +93,7 @@ def corrected(
     importance: Mapping[str, Tensor] | None = None,
     entanglement: float = 0.1,
     stages: int = 3,
+    ignored: Sequence[str] = (),
     table: LatencyTable | None = None,
     seed: int = 0,
 ) -> nn.Module:
@@ -98,6 +112,7 @@ def corrected(
         kernel: of the attention, odd; None: by the paper's rule.
         attention: whether there is any.
         importance, entanglement, stages, seed: as of `coldpress.surgery.retention.prune_channels`.
+        ignored: names of layers, or of modules that hold them, that stay as they are.
         table: of measured times.
 
     Raises:
@@ -105,17 +120,19 @@ def corrected(
     """
     check_amounts(sparsity, rank, entanglement)
     student = copy.deepcopy(model).eval()
-    groups = list(channel_groups(student, example_inputs)[0].values())
+    groups = list(channel_groups(student, example_inputs, ignored)[0].values())
     if groups and sparsity > 0.0:
-        most = min(1.0 - 1.0 / min(group.channels // group.atom for group in groups), sparsity)
+        atoms = {group.name: group.channels // group.atom for group in groups}
+        shares = {name: min(sparsity, 1.0 - 1.0 / count) for name, count in atoms.items()}
         found = prune_channels(
-            student, groups, most, importance=importance, entanglement=entanglement, stages=stages, seed=seed
+            student, groups, shares, importance=importance, entanglement=entanglement, stages=stages, seed=seed
         )
-        remove_channels(student, [(group, torch.tensor(found.kept[group.name]).numpy()) for group in groups])
+        kept = [torch.tensor(found.kept[group.name] or range(group.atom)) for group in groups]  # rounding may take all
+        remove_channels(student, [(group, stay.numpy()) for group, stay in zip(groups, kept)])
     if rank is not None:
-        factorise(student, example_inputs, inputs, rank, table)
+        factorise(student, example_inputs, inputs, rank, table, ignored)
     if attention:
-        insert_eca(student, attended_blocks(student), example_inputs, kernel)
+        insert_eca(student, attended_blocks(student, ignored), example_inputs, kernel)
     recalibrate(student, tuple(inputs))
     return student
 
@@ -126,16 +143,17 @@ def factorise(
     inputs: Sequence[Tensor],
     rank: int,
     table: LatencyTable | None = None,
+    ignored: Sequence[str] = (),
 ) -> list[str]:
     """Put two layers in place of each layer that gains by it, in place; their names.
 
     Args:
-        model, example_inputs, inputs, rank, table: as of `corrected`.
+        model, example_inputs, inputs, rank, table, ignored: as of `corrected`.
     """
     wanted = {}
     for name, shape in layer_shapes(model, example_inputs).items():
         factored = replace(shape, method="svd", rank=(rank,))
-        large = shape.kind == "linear" or shape.kernel != (1, 1)
+        large = (shape.kind == "linear" or shape.kernel != (1, 1)) and not _under(name, ignored)
         if large and shape.groups == 1 and factors(model.get_submodule(name)) and factored.factors_pay:
             wanted[name] = factored
     if table is not None and wanted:
@@ -153,12 +171,17 @@ def factorise(
     return list(wanted)
 
 
-def attended_blocks(model: nn.Module) -> list[str]:
+def attended_blocks(model: nn.Module, ignored: Sequence[str] = ()) -> list[str]:
     """Names of the blocks that attention is put behind; empty where the network has none of the known types."""
-    found = [name for name, module in model.named_modules() if type(module).__name__ in BLOCKS]
+    blocks = [name for name, module in model.named_modules() if type(module).__name__ in BLOCKS]
+    found = [name for name in blocks if not _under(name, ignored) and not any(_under(own, [name]) for own in ignored)]
     if not found:
         logger.warning("no attention is inserted: none of this network's modules is a %s", ", ".join(BLOCKS))
     return found
+
+
+def _under(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def check_amounts(sparsity: float, rank: int | None, entanglement: float) -> None:

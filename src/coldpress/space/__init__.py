@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from coldpress.errors import SpaceError
-from coldpress.layer_shape import LayerShape, Method
+from coldpress.layer_shape import MORE_METHODS, LayerShape
 from coldpress.plan import KEEP, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.bits import STATIC
 from coldpress.space.blocks import residual_blocks
@@ -22,8 +22,6 @@ from coldpress.surgery.moments import factors
 __all__ = ["ALL_KINDS", "channel_groups", "find_space", "layer_shapes", "residual_blocks"]
 
 ALL_KINDS: tuple[UnitKind, ...] = ("width", "rank", "bits", "depth")
-MORE_METHODS: tuple[Method, ...] = ("cp", "tensor-train")
-"""Factorisations that are asked for beside the kinds."""
 
 
 class Traceable(Protocol):

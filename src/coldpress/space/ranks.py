@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from coldpress.layer_shape import LayerShape, Method
+from coldpress.layer_shape import LayerShape, Method, sides
 from coldpress.plan import KEEP, Option
 
 FRACTIONS = (0.5, 0.25, 0.125)
 METHODS: tuple[Method, ...] = ("svd", "spatial", "tucker")
 """What is offered unless more is asked for."""
+MOST_UNKNOWNS = 4096
+"""Of a core of a tensor train, for one output: its least squares take the cube of that."""
 LEAST_SAVING = 0.1
 LEAST_WEIGHTS = 1024
 
@@ -36,8 +38,11 @@ def rank_options(
     for fraction in fractions:
         for method in methods:
             rank = _rank(shape, fraction, method)
-            factored = replace(shape, method=method, rank=rank or ())
-            if rank and factored.factors_pay and factored.weights <= (1 - LEAST_SAVING) * shape.weights:
+            if rank is None:
+                continue
+            factored = replace(shape, method=method, rank=rank)
+            saves = factored.factors_pay and factored.weights <= (1 - LEAST_SAVING) * shape.weights
+            if saves and _fits(factored):
                 label = f"{method} {'x'.join(map(str, rank))}"
                 found[label] = Option(label, method=method, rank=rank)
     ordered = sorted(found.values(), key=lambda o: -replace(shape, method=o.method, rank=o.rank).macs)
@@ -55,6 +60,13 @@ def _rank(shape: LayerShape, fraction: float, method: Method) -> tuple[int, ...]
         each = replace(shape, method=method, rank=(1,)).weights
         return (_step(fraction * shape.weights / each),)
     return tuple(_step(fraction * full) for full in replace(shape, method=method).full_rank)
+
+
+def _fits(shape: LayerShape) -> bool:
+    """Whether the cores of a tensor train are fitted by systems of equations of a reasonable size."""
+    if shape.method != "tensor-train":
+        return True
+    return shape.rank[0] * max(sides(shape.in_channels)) <= MOST_UNKNOWNS
 
 
 def _step(rank: float) -> int:

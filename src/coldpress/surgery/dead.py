@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from coldpress.network import evaluating, first_tensor
 from coldpress.plan import ChannelGroup
 from coldpress.surgery.channels import Indices, remove_channels
 
 
-def remove_dead_channels(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, int]:
+def remove_dead_channels(
+    model: nn.Module, groups: Sequence[ChannelGroup], example_inputs: Sequence[Tensor]
+) -> dict[str, int]:
     """Remove channels that nothing reads, or that are zero whatever the input, in place; the outputs stay as they are.
 
     A channel is not read where every layer that reads it has zeros for it. It is zero where its filters and biases
     are, and its normalisations shift it by nothing: one whose filter alone is zero still carries a constant, and stays.
-    Atoms (heads, say) go whole, and each group keeps one.
+    So does one that a function makes a constant of, as a sigmoid does. Atoms (heads, say) go whole, and each group
+    keeps one.
 
     Args:
         model: the network.
         groups: those of `coldpress.space.channel_groups`.
+        example_inputs: its inputs, each ``(batch, ...)``, on which the outputs are compared.
 
     Returns:
         How many channels each group lost, of groups that lost some.
     """
     removal: list[tuple[ChannelGroup, Indices]] = []
     for group in groups:
-        dead = (_unread(model, group) | _zero(model, group)).reshape(-1, group.atom).all(dim=1)
-        if dead.all():
-            dead[0] = False
-        if dead.any():
-            stay = (~dead).repeat_interleave(group.atom).nonzero().ravel().numpy()
-            removal.append((group, stay.astype(np.int64)))
+        unread, zero = _unread(model, group), _zero(model, group)
+        dead = unread | zero
+        if (zero & ~unread).any() and not _same_without(model, group, dead, example_inputs):
+            dead = unread
+        stay = _stay(group, dead)
+        if len(stay) < group.channels:
+            removal.append((group, stay))
     remove_channels(model, removal)
     return {group.name: group.channels - len(stay) for group, stay in removal}
+
+
+def _stay(group: ChannelGroup, dead: Tensor) -> Indices:
+    """The channels of atoms that are not dead altogether; at least one atom."""
+    gone = dead.reshape(-1, group.atom).all(dim=1)
+    if gone.all():
+        gone[0] = False
+    return (~gone).repeat_interleave(group.atom).nonzero().ravel().numpy().astype(np.int64)
+
+
+def _same_without(model: nn.Module, group: ChannelGroup, dead: Tensor, inputs: Sequence[Tensor]) -> bool:
+    """Whether the outputs on some inputs are the same without these channels."""
+    smaller = copy.deepcopy(model)
+    remove_channels(smaller, [(group, _stay(group, dead))])
+    with evaluating(model), evaluating(smaller):
+        before, after = first_tensor(model(*inputs)), first_tensor(smaller(*inputs))
+    return before.shape == after.shape and torch.allclose(
+        before, after, atol=1e-5 * float(before.abs().max()), rtol=0.0
+    )
 
 
 def _unread(model: nn.Module, group: ChannelGroup) -> Tensor:

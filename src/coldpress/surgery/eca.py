@@ -82,7 +82,7 @@ def insert_eca(
         kernel: odd; None: by the rule, from each block's channels.
 
     Raises:
-        SurgeryError: a name is unknown, or such a block returns something else.
+        SurgeryError: a name is unknown, such a block returns something else, or has attention already.
     """
     known = dict(model.named_modules())
     seen: dict[str, int] = {}
@@ -93,6 +93,8 @@ def insert_eca(
         seen[name] = output.shape[1]
 
     for name in blocks:
+        if isinstance(known.get(name), Attended):
+            raise SurgeryError(f"{name!r} has channel attention behind it already")
         if not name or name not in known:
             raise SurgeryError(f"{name!r} is no block of this network; named_modules() tells what there is")
     run_watched(model, example_inputs, {known[name]: name for name in blocks}, note)

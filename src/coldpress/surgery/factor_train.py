@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorly
 import torch
 from tensorly.decomposition import tensor_train_matrix
 from torch import Tensor, nn
 
 from coldpress.layer_shape import LayerShape, sides
-from coldpress.surgery.factorized import Factorized
+from coldpress.surgery.factorized import Factorized, pytorch_backend
 from coldpress.surgery.leastsquares import centred
 
 SWEEPS = 4
@@ -75,7 +74,7 @@ def fit_train(weight: Tensor, moments: Tensor, rank: int) -> list[Tensor]:
     inner = covariance.reshape(few, many, few, many)
     roots = [_root(torch.einsum("aibi->ab", inner)), _root(torch.einsum("iaib->ab", inner))]
     tensor = torch.einsum("hlab,ac,bd->hlcd", plain.reshape(high, low, few, many), *roots)
-    with tensorly.backend_context("pytorch"):
+    with pytorch_backend():
         left, right = tensor_train_matrix(tensor, (1, rank, 1)).factors
     second = torch.einsum("hcr,ca->har", left[0], torch.linalg.inv(roots[0]))
     first = torch.einsum("rld,db->rlb", right[..., 0], torch.linalg.inv(roots[1]))
@@ -83,7 +82,7 @@ def fit_train(weight: Tensor, moments: Tensor, rank: int) -> list[Tensor]:
     for _ in range(SWEEPS):
         second = _fit_second(first, inner, carried)
         first = _fit_first(second, inner, carried)
-    scale = (second.square().mean() / first.square().mean().clamp_min(1e-30)).sqrt().sqrt()
+    scale = (second.square().mean().clamp_min(1e-30) / first.square().mean().clamp_min(1e-30)).sqrt().sqrt()
     first, second = first * scale, second / scale
     found = torch.einsum("har,rlb->hlab", second, first).reshape_as(plain)
     bias = mean_output - found @ (moments[:-1, -1] / moments[-1, -1])
@@ -102,14 +101,16 @@ def dense_train(parts: list[Tensor], outputs: int) -> Tensor:
 
 def _fit_second(first: Tensor, inner: Tensor, carried: Tensor) -> Tensor:
     """The core ``(high, few, rank)`` of least output error beside ``first`` ``(rank, low, many)``."""
-    normal = torch.einsum("rlb,abcd,sld->arcs", first, inner, first)
+    pairs = torch.einsum("rlb,sld->rbsd", first, first)  # contracted first: the rest is one product of matrices
+    normal = torch.einsum("abcd,rbsd->arcs", inner, pairs)
     right = torch.einsum("hlab,rlb->har", carried, first)
     return _solved(normal.flatten(2).flatten(0, 1), right.flatten(1).T).T.reshape(right.shape)
 
 
 def _fit_first(second: Tensor, inner: Tensor, carried: Tensor) -> Tensor:
     """The core ``(rank, low, many)`` of least output error beside ``second`` ``(high, few, rank)``."""
-    normal = torch.einsum("har,abcd,hcs->rbsd", second, inner, second)
+    pairs = torch.einsum("har,hcs->arcs", second, second)
+    normal = torch.einsum("abcd,arcs->rbsd", inner, pairs)
     right = torch.einsum("hlab,har->rbl", carried, second)
     return _solved(normal.flatten(2).flatten(0, 1), right.flatten(0, 1)).reshape(right.shape).transpose(1, 2)
 

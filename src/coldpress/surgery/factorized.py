@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+import tensorly
 from torch import Tensor, nn
+
+_BACKEND = Lock()
+
+
+@contextmanager
+def pytorch_backend() -> Iterator[None]:
+    """TensorLy works on tensors of PyTorch inside; its backend is one for all threads, which wait for each other."""
+    with _BACKEND, tensorly.backend_context("pytorch"):
+        yield
 
 
 class Factorized(nn.Sequential):

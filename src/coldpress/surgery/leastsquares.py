@@ -173,6 +173,6 @@ def centred(weight: Tensor, moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def fit_right(weight: Tensor, covariance: Tensor, lift: Tensor) -> Tensor:
     """argmin_V ||(W - V lift^T) x||^2 under the covariance: ``(outputs, lifted)``."""
     inner = lift.T @ covariance @ lift
-    ridge = 1e-8 * inner.diagonal().mean()
+    ridge = 1e-8 * inner.diagonal().mean().clamp_min(1e-20)
     factor = torch.linalg.cholesky(inner + ridge * torch.eye(len(inner), dtype=inner.dtype))
     return torch.cholesky_solve((weight @ covariance @ lift).T, factor).T

@@ -114,6 +114,11 @@ def prune_channels(
     named = {group.name: group for group in groups}
     shares = shares_by_name(sparsity, named, "channel group")
     sizes = {name: named[name].channels // named[name].atom for name in shares}
+    for name, scores in (importance or {}).items():
+        if name not in sizes or scores.shape != (sizes[name],) or not bool(scores.isfinite().all()):
+            raise SurgeryError(
+                f"the importance of {name!r} must be finite, one for each atom of a group that is pruned"
+            )
     counts = wanted_counts(sizes, shares)
     generator = _generator(entanglement, stages, seed)
     kept, thresholds = {}, {}

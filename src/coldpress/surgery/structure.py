@@ -52,7 +52,7 @@ def _describe(
     if module in seen:
         return
     seen.add(module)
-    if isinstance(module, Attended):
+    if isinstance(module, Attended) and not isinstance(before.get(name), Attended):
         inner: dict[str, dict[str, Any]] = {}
         _describe(before, name, module[0], inner, seen)
         found[name] = {"kind": "attended", "kernel": module.kernel, "block": inner.pop(name, None)}
@@ -107,9 +107,12 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
     Raises:
         PlanError: if a module is not there, or the structure is malformed.
     """
-    attended = {name: spec for name, spec in structure.items() if spec.get("kind") == "attended"}
+    for name, spec in structure.items():
+        if not isinstance(spec, Mapping) or "kind" not in spec:
+            raise PlanError(f"the plan's structure of {name!r} cannot be read: it is no mapping with a kind")
+    attended = {name: spec for name, spec in structure.items() if spec["kind"] == "attended"}
     plain = {name: attended[name].get("block") if name in attended else spec for name, spec in structure.items()}
-    for name, spec in plain.items():
+    for name, own in plain.items():
         try:
             module = model.get_submodule(name)
         except AttributeError as error:
@@ -117,10 +120,10 @@ def rebuild(model: nn.Module, structure: Mapping[str, Mapping[str, Any]]) -> Non
                 f"the plan changes {name!r}, which this model does not have: is it another model?"
             ) from error
         with _readable(name):
-            if spec is not None and spec["kind"] == "resized":
-                _resize(module, spec)
-            elif spec is not None:
-                replace_module(model, name, _new(spec))
+            if own is not None and own["kind"] == "resized":
+                _resize(module, own)
+            elif own is not None:
+                replace_module(model, name, _new(own))
     for name in sorted(attended, key=lambda block: -block.count(".")):  # then the names of inner blocks change
         with _readable(name):
             replace_module(model, name, Attended(model.get_submodule(name), ECA(int(attended[name]["kernel"]))))
