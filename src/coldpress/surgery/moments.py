@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from coldpress.surgery.leastsquares import damping_for
 
 MOST_COLUMNS = 6000
 """Layers with more inputs than this get no second moments (their matrix would not fit)."""
+
+MOST_ROWS = 65_536
+"""Rows that a layer is looked at at most; of texts all that there are up to this."""
 
 UNSEEN = 0.1
 """The share of all rows of a table, seen or not, in its moments."""
@@ -59,17 +63,22 @@ def columns(module: nn.Module) -> int:
 
 def wanted_rows(module: nn.Module) -> int:
     """How many rows (images x positions) are sampled for a layer."""
-    return min(max(4 * columns(module), 16_384), 65_536)
+    return min(max(4 * columns(module), 16_384), MOST_ROWS)
 
 
-def sample_positions(module: nn.Module, inputs: Tensor, images: int, generator: torch.Generator) -> Tensor:
+def sample_positions(
+    module: nn.Module, inputs: Tensor, images: int, generator: torch.Generator, mask: Tensor | None = None
+) -> Tensor:
     """Output positions at which to look at a layer, so that ``images`` of them give the wanted number of rows.
+
+    Of texts as many as give so many real tokens, and the first token always: some networks read their answer there.
 
     Args:
         module: Conv2d or Linear.
         inputs: its input, ``(batch, channels, height, width)`` or ``(batch, ..., features)``.
         images: how many images will be looked at in all.
         generator: source of randomness.
+        mask: which tokens of all texts are real, ``(images, tokens)``, see `token_mask`.
 
     Returns:
         ``(positions,)`` indices into the flattened output positions.
@@ -79,8 +88,13 @@ def sample_positions(module: nn.Module, inputs: Tensor, images: int, generator: 
         total = height * width
     else:
         total = inputs[0].numel() // inputs.shape[-1]
-    count = min(total, max(1, -(-wanted_rows(module) // max(images, 1))))
-    return torch.randperm(total, generator=generator)[:count].sort().values
+    if mask is None or not _on_tokens(module, inputs, mask):
+        count = min(total, max(1, -(-wanted_rows(module) // max(images, 1))))
+        return torch.randperm(total, generator=generator)[:count].sort().values
+    each = images * float(mask.float().mean())  # real tokens that a position has, in the mean
+    count = min(total, max(1, math.ceil(MOST_ROWS / max(each, 1.0))))
+    others = 1 + torch.randperm(total - 1, generator=generator)[: count - 1]
+    return torch.cat([torch.zeros(1, dtype=torch.int64), others]).sort().values
 
 
 def input_rows(module: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
@@ -107,9 +121,14 @@ def output_rows(module: nn.Module, outputs: Tensor, positions: Tensor) -> Tensor
     return outputs.flatten(2)[:, :, positions].permute(0, 2, 1).reshape(-1, outputs.shape[1])
 
 
+def _on_tokens(module: nn.Module, inputs: Tensor, mask: Tensor) -> bool:
+    """Whether a layer runs on each token of texts."""
+    return isinstance(module, nn.Linear) and inputs.dim() == 3 and inputs.shape[1] == mask.shape[1]
+
+
 def real_rows(module: nn.Module, inputs: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor | None:
     """Which of a layer's rows (see `input_rows`) are of real tokens, ``(batch * positions,)`` bool; None: all."""
-    if mask is None or not isinstance(module, nn.Linear) or inputs.dim() != 3 or inputs.shape[:2] != mask.shape:
+    if mask is None or not _on_tokens(module, inputs, mask) or len(inputs) != len(mask):
         return None
     return mask[:, positions].reshape(-1)
 
@@ -156,7 +175,7 @@ def collect_moments(
             ids = ids[real_now] if real_now is not None and real_now.shape == ids.shape else ids
             counts[name] = counts.get(name, 0) + torch.bincount(ids.flatten(), minlength=len(module.weight))
             return
-        positions = sample_positions(module, arguments[0], images, generator)
+        positions = sample_positions(module, arguments[0], images, generator, mask)
         part = with_constant(input_rows(module, arguments[0].detach(), positions))
         real = real_rows(module, arguments[0], positions, real_now)
         part = part if real is None else part[real]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from coldpress.network import evaluating
+from coldpress.network import evaluating, token_mask
 from coldpress.surgery.events import Event, Shortcut, watching
 from coldpress.surgery.moments import output_rows, sample_positions
 
@@ -55,7 +55,7 @@ def positions_of(
     teacher: nn.Module, layers: Sequence[str], calls: Calls, inputs: Sequence[Tensor], seed: int
 ) -> dict[int, Tensor]:
     """Positions to look at, by the event of the call; all calls of a layer together give the wanted rows."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, mask = torch.Generator().manual_seed(seed), token_mask(inputs)
     found: dict[int, Tensor] = {}
     handles = []
     for name in layers:
@@ -64,7 +64,7 @@ def positions_of(
         def note(
             module: nn.Module, arguments: tuple[Tensor, ...], waiting: list[int] = waiting, images: int = images
         ) -> None:
-            found[waiting.pop(0)] = sample_positions(module, arguments[0], images, generator)
+            found[waiting.pop(0)] = sample_positions(module, arguments[0], images, generator, mask)
 
         handles.append(module.register_forward_pre_hook(note))
     try:
