@@ -12,13 +12,14 @@ from torch.nn import functional
 
 from coldpress.errors import TaskError
 from coldpress.network import evaluating, token_mask
+from coldpress.surgery.influence import row_weights, token_influence
 from coldpress.surgery.leastsquares import damping_for
 
 MOST_COLUMNS = 6000
 """Layers with more inputs than this get no second moments (their matrix would not fit)."""
 
 MOST_ROWS = 65_536
-"""Rows that a layer is looked at at most; of texts all that there are up to this."""
+"""Rows that a layer is looked at at most."""
 
 UNSEEN = 0.1
 """The share of all rows of a table, seen or not, in its moments."""
@@ -30,7 +31,7 @@ class Moments:
 
     Attributes:
         matrix: ``(columns + 1, columns + 1)``, float64, the mean of x x^T over the rows seen.
-        rows: how many rows were seen.
+        rows: how many rows were seen; of weighted ones how many equal ones tell as much.
     """
 
     matrix: Tensor
@@ -40,6 +41,23 @@ class Moments:
     def damping(self) -> float:
         """The ridge that least squares on these rows calls for."""
         return damping_for(len(self.matrix), self.rows)
+
+
+class RowCount:
+    """Rows that were summed up, each with a weight."""
+
+    def __init__(self) -> None:
+        self.weight = self._squares = 0.0
+
+    def add(self, weights: Tensor) -> None:
+        """Take in rows of these weights, ``(rows,)``."""
+        self.weight += float(weights.sum())
+        self._squares += float(weights.square().sum())
+
+    @property
+    def effective(self) -> int:
+        """As many rows of equal weight tell as much (Kish 1965)."""
+        return round(self.weight**2 / max(self._squares, 1e-30))
 
 
 def unfolds(module: nn.Module) -> bool:
@@ -92,7 +110,7 @@ def sample_positions(
         count = min(total, max(1, -(-wanted_rows(module) // max(images, 1))))
         return torch.randperm(total, generator=generator)[:count].sort().values
     each = images * float(mask.float().mean())  # real tokens that a position has, in the mean
-    count = min(total, max(1, math.ceil(MOST_ROWS / max(each, 1.0))))
+    count = min(total, max(1, math.ceil(wanted_rows(module) / max(each, 1.0))))
     others = 1 + torch.randperm(total - 1, generator=generator)[: count - 1]
     return torch.cat([torch.zeros(1, dtype=torch.int64), others]).sort().values
 
@@ -149,6 +167,8 @@ def collect_moments(
 ) -> dict[str, Moments]:
     """Moments of the inputs of the named layers over the given inputs, in one pass; padding tokens do not count.
 
+    Tokens weigh what they matter to the answer, see `coldpress.surgery.influence`.
+
     Of a table of embeddings they are the moments of the rows that it hands out, with a tenth of those of all its rows,
     since most were not seen.
 
@@ -162,10 +182,11 @@ def collect_moments(
     modules = {model.get_submodule(name): name for name in names}
     images = len(inputs[0])
     sums: dict[str, Tensor] = {}
-    rows: dict[str, int] = {}
+    rows: dict[str, RowCount] = {}
     counts: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
     mask = token_mask(inputs)
+    ratios = {} if mask is None else token_influence(model, inputs, mask, list(names), seed=seed)
     real_now: Tensor | None = None  # of the batch that runs
 
     def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -178,11 +199,15 @@ def collect_moments(
         positions = sample_positions(module, arguments[0], images, generator, mask)
         part = with_constant(input_rows(module, arguments[0].detach(), positions))
         real = real_rows(module, arguments[0], positions, real_now)
-        part = part if real is None else part[real]
+        weight = part.new_ones(len(part))
+        if real is not None:
+            if name in ratios:
+                weight = row_weights(ratios[name], positions, len(arguments[0])).to(part.dtype)
+            part, weight = part[real], weight[real]
         if name not in sums:
-            sums[name] = part.new_zeros(part.shape[1], part.shape[1])
-        sums[name].addmm_(part.T, part)  # in single precision and in place: the matrices are large
-        rows[name] = rows.get(name, 0) + len(part)
+            sums[name], rows[name] = part.new_zeros(part.shape[1], part.shape[1]), RowCount()
+        sums[name].addmm_(part.T, part * weight[:, None])  # in single precision and in place: the matrices are large
+        rows[name].add(weight)
 
     handles = [
         module.register_forward_pre_hook(add)
@@ -200,7 +225,7 @@ def collect_moments(
     for name, total in sums.items():
         if not torch.isfinite(total).all():
             raise TaskError(f"the inputs of {name!r} hold NaN or Inf on calibration data; check the data and the model")
-    found = {name: Moments(sums.pop(name).double().div_(rows[name]), rows[name]) for name in list(sums)}
+    found = {n: Moments(sums.pop(n).double().div_(rows[n].weight), rows[n].effective) for n in list(sums)}
     return found | {name: _of_table(model.get_submodule(name), seen) for name, seen in counts.items()}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from coldpress.network import evaluating, token_mask
 from coldpress.surgery.events import Event, Shortcut, watching
-from coldpress.surgery.moments import output_rows, sample_positions
+from coldpress.surgery.moments import RowCount, output_rows, real_rows, sample_positions
 
 Calls = Mapping[str, Sequence[int]]
 """The events of each layer's calls, by its name."""
@@ -86,16 +86,24 @@ def targets_of(
     inputs: Sequence[Tensor],
     batch_size: int,
 ) -> dict[int, Tensor]:
-    """The teacher's rows that each call shall reproduce, by its event: its own output, or the sum that it ends in."""
+    """The teacher's rows that each call shall reproduce, by its event: its own output, or the sum that it ends in.
+
+    Those of real tokens alone: all layers' are held at once.
+    """
+    mask, now = token_mask(inputs), slice(0)
     events = by_event(layers, calls, lambda call: ends[call].total if call in ends else call)
     parts: dict[int, list[Tensor]] = {call: [] for name in layers for call in calls[name]}
 
     def watch(number: int, name: str, sources: Sequence[Tensor], output: Tensor) -> None:
         for layer, call in events.get(number, ()):
-            parts[call].append(output_rows(teacher.get_submodule(layer), output, positions[call]))
+            module = teacher.get_submodule(layer)
+            rows = output_rows(module, output, positions[call])
+            real = real_rows(module, output, positions[call], None if mask is None else mask[now])
+            parts[call].append(rows if real is None else rows[real])
 
     for start in range(0, len(inputs[0]), batch_size):
-        batch = [tensor[start : start + batch_size] for tensor in inputs]
+        now = slice(start, start + batch_size)
+        batch = [tensor[now] for tensor in inputs]
         with watching(teacher, opaque, watch) as run:
             run(*batch)
     return {call: torch.cat(rows) for call, rows in parts.items()}
@@ -107,16 +115,17 @@ class Sums:
     def __init__(self) -> None:
         self.inputs: Tensor | float = 0.0
         self.products: Tensor | float = 0.0
-        self.rows = 0
+        self.count = RowCount()
 
-    def add(self, rows: Tensor, target: Tensor) -> None:
-        """Take in rows ``(rows, columns + 1)`` and their targets ``(rows, outputs)``."""
-        self.inputs = self.inputs + (rows.T @ rows).double()
-        self.products = self.products + (target.T @ rows).double()
-        self.rows += len(rows)
+    def add(self, rows: Tensor, target: Tensor, weights: Tensor) -> None:
+        """Take in rows ``(rows, columns + 1)``, their targets ``(rows, outputs)`` and their weights ``(rows,)``."""
+        weighed = rows * weights[:, None]
+        self.inputs = self.inputs + (rows.T @ weighed).double()
+        self.products = self.products + (target.T @ weighed).double()
+        self.count.add(weights)
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """Both sums, a row."""
+        """Both sums, a row of weight 1."""
         assert isinstance(self.inputs, Tensor)
         assert isinstance(self.products, Tensor)
-        return self.inputs / self.rows, self.products / self.rows
+        return self.inputs / self.count.weight, self.products / self.count.weight
