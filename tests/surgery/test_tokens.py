@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.network import token_mask
-from coldpress.surgery.influence import LEAST, token_influence
 from coldpress.surgery.moments import collect_moments, sample_positions, wanted_rows
 from coldpress.surgery.refit import refit
 
@@ -76,43 +75,3 @@ def test_enough_real_tokens_are_looked_at_and_the_first_always() -> None:
     assert int(mask[:, drawn[1]].sum()) * 50 > 0.9 * wanted_rows(layer)
     assert drawn[2].tolist() == [0]
     assert all(0 in positions.tolist() for positions in drawn)
-
-
-class First(nn.Module):
-    """A tiny encoder that answers by its first token: before, tokens are mixed; after, each goes its own way."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.words, self.early = nn.Embedding(10, 6), nn.Linear(6, 6)
-        self.late, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
-
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = torch.relu(self.early(self.words(ids))) * mask[..., None]
-        hidden = hidden + hidden.sum(1, keepdim=True) / mask.sum(1)[:, None, None]
-        return self.head(torch.relu(self.late(hidden))[:, 0])
-
-
-def test_tokens_weigh_what_they_matter_to_the_answer() -> None:
-    model, (ids, mask) = First().eval(), texts()
-    found = token_influence(model, (ids, mask), mask.bool(), ["early", "late", "head"])
-    assert found["late"] == LEAST
-    assert LEAST < found["early"] < 1.0
-    assert "head" not in found  # it sees one token
-    assert not any(p.grad is not None for p in model.parameters())
-    torch.manual_seed(1)
-    student = First()
-    student.load_state_dict(model.state_dict())
-    with torch.no_grad():
-        student.early.weight[:3] = 0.0  # what is left of its input must do
-        before = (student(ids, mask) - model(ids, mask)).square().mean()
-        refit(student, model, (ids, mask), outputs={}, factored={})
-        after = (student(ids, mask) - model(ids, mask)).square().mean()
-    assert float(after) < 0.3 * float(before)
-
-
-def test_nothing_is_told_of_models_with_an_answer_for_each_token() -> None:
-    ids, mask = texts()
-    model = nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 5))
-    model.forward = lambda ids, mask: model[1](model[0](ids)).flatten(0, 1)  # type: ignore[method-assign]
-    assert token_influence(model, (ids, mask), mask.bool(), ["1"]) == {}

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from coldpress.errors import TaskError
 from coldpress.network import evaluating, token_mask
-from coldpress.surgery.influence import row_weights, token_influence
 from coldpress.surgery.leastsquares import damping_for
 
 MOST_COLUMNS = 6000
@@ -31,7 +30,7 @@ class Moments:
 
     Attributes:
         matrix: ``(columns + 1, columns + 1)``, float64, the mean of x x^T over the rows seen.
-        rows: how many rows were seen; of weighted ones how many equal ones tell as much.
+        rows: how many rows were seen.
     """
 
     matrix: Tensor
@@ -41,23 +40,6 @@ class Moments:
     def damping(self) -> float:
         """The ridge that least squares on these rows calls for."""
         return damping_for(len(self.matrix), self.rows)
-
-
-class RowCount:
-    """Rows that were summed up, each with a weight."""
-
-    def __init__(self) -> None:
-        self.weight = self._squares = 0.0
-
-    def add(self, weights: Tensor) -> None:
-        """Take in rows of these weights, ``(rows,)``."""
-        self.weight += float(weights.sum())
-        self._squares += float(weights.square().sum())
-
-    @property
-    def effective(self) -> int:
-        """As many rows of equal weight tell as much (Kish 1965)."""
-        return round(self.weight**2 / max(self._squares, 1e-30))
 
 
 def unfolds(module: nn.Module) -> bool:
@@ -167,8 +149,6 @@ def collect_moments(
 ) -> dict[str, Moments]:
     """Moments of the inputs of the named layers over the given inputs, in one pass; padding tokens do not count.
 
-    Tokens weigh what they matter to the answer, see `coldpress.surgery.influence`.
-
     Of a table of embeddings they are the moments of the rows that it hands out, with a tenth of those of all its rows,
     since most were not seen.
 
@@ -182,11 +162,10 @@ def collect_moments(
     modules = {model.get_submodule(name): name for name in names}
     images = len(inputs[0])
     sums: dict[str, Tensor] = {}
-    rows: dict[str, RowCount] = {}
+    rows: dict[str, int] = {}
     counts: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
     mask = token_mask(inputs)
-    ratios = {} if mask is None else token_influence(model, inputs, mask, list(names), seed=seed)
     real_now: Tensor | None = None  # of the batch that runs
 
     def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -199,15 +178,11 @@ def collect_moments(
         positions = sample_positions(module, arguments[0], images, generator, mask)
         part = with_constant(input_rows(module, arguments[0].detach(), positions))
         real = real_rows(module, arguments[0], positions, real_now)
-        weight = part.new_ones(len(part))
-        if real is not None:
-            if name in ratios:
-                weight = row_weights(ratios[name], positions, len(arguments[0])).to(part.dtype)
-            part, weight = part[real], weight[real]
+        part = part if real is None else part[real]
         if name not in sums:
-            sums[name], rows[name] = part.new_zeros(part.shape[1], part.shape[1]), RowCount()
-        sums[name].addmm_(part.T, part * weight[:, None])  # in single precision and in place: the matrices are large
-        rows[name].add(weight)
+            sums[name] = part.new_zeros(part.shape[1], part.shape[1])
+        sums[name].addmm_(part.T, part)  # in single precision and in place: the matrices are large
+        rows[name] = rows.get(name, 0) + len(part)
 
     handles = [
         module.register_forward_pre_hook(add)
@@ -225,7 +200,7 @@ def collect_moments(
     for name, total in sums.items():
         if not torch.isfinite(total).all():
             raise TaskError(f"the inputs of {name!r} hold NaN or Inf on calibration data; check the data and the model")
-    found = {n: Moments(sums.pop(n).double().div_(rows[n].weight), rows[n].effective) for n in list(sums)}
+    found = {name: Moments(sums.pop(name).double().div_(rows[name]), rows[name]) for name in list(sums)}
     return found | {name: _of_table(model.get_submodule(name), seen) for name, seen in counts.items()}
 
 

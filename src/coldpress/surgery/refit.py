@@ -19,7 +19,6 @@ from coldpress.network import token_mask
 from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import effective_weight, factor_weights
 from coldpress.surgery.factorized import Factorized
-from coldpress.surgery.influence import row_weights, token_influence
 from coldpress.surgery.leastsquares import damping_for, solve
 from coldpress.surgery.moments import (
     MOST_COLUMNS,
@@ -55,7 +54,7 @@ def refit(
         student: the compressed network; its modules have the teacher's names.
         teacher: the original.
         inputs: calibration inputs, each ``(images, ...)``; all images run through the student at once. Padding tokens
-            do not count, others as much as they matter to the answer.
+            do not count.
         outputs: for layers that lost outputs, the teacher's output channels that stay, ``(kept,)``.
         factored: for layers that became factors, their configured shape.
         dropped: blocks that will go, and still run: they hand on their input, and their layers stay as they are.
@@ -75,7 +74,6 @@ def refit(
         lengths = mask.sum(1)
         rows = torch.stack([lengths.argmin(), lengths.argmax()])
         examples, batch_size = [tensor[rows] for tensor in inputs], len(lengths)
-    ratios = {} if mask is None else token_influence(teacher, inputs, mask, layers, seed=seed)
     events = record(teacher, examples)
     calls = calls_of(layers, events)
     layers = list(calls)
@@ -103,12 +101,8 @@ def refit(
             # unfold with the original layer's geometry: a factorised layer still covers the same window
             rows = with_constant(input_rows(original, tensor, positions[call]))
             real = real_rows(original, tensor, positions[call], mask)
-            weights = rows.new_ones(len(rows))
-            if real is not None:
-                if name in ratios:
-                    weights = row_weights(ratios[name], positions[call], len(tensor)).to(rows.dtype)
-                rows, weights = rows[real], weights[real]
-            sums.setdefault(name, Sums()).add(rows, target, weights)
+            rows = rows if real is None else rows[real]
+            sums.setdefault(name, Sums()).add(rows, target)
             if waiting:
                 return
             del rows, target
@@ -165,7 +159,7 @@ def _fit_layer(
     if damping == math.inf:
         return
     if damping is None:
-        damping = damping_for(len(moments), seen.count.effective)
+        damping = damping_for(len(moments), seen.rows)
     if not (torch.isfinite(moments).all() and torch.isfinite(cross).all()):
         logger.warning("activations at %r are not finite: it is not re-fitted", name)
         return

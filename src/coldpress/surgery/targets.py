@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from coldpress.network import evaluating, token_mask
 from coldpress.surgery.events import Event, Shortcut, watching
-from coldpress.surgery.moments import RowCount, output_rows, real_rows, sample_positions
+from coldpress.surgery.moments import output_rows, real_rows, sample_positions
 
 Calls = Mapping[str, Sequence[int]]
 """The events of each layer's calls, by its name."""
@@ -115,17 +115,16 @@ class Sums:
     def __init__(self) -> None:
         self.inputs: Tensor | float = 0.0
         self.products: Tensor | float = 0.0
-        self.count = RowCount()
+        self.rows = 0
 
-    def add(self, rows: Tensor, target: Tensor, weights: Tensor) -> None:
-        """Take in rows ``(rows, columns + 1)``, their targets ``(rows, outputs)`` and their weights ``(rows,)``."""
-        weighed = rows * weights[:, None]
-        self.inputs = self.inputs + (rows.T @ weighed).double()
-        self.products = self.products + (target.T @ weighed).double()
-        self.count.add(weights)
+    def add(self, rows: Tensor, target: Tensor) -> None:
+        """Take in rows ``(rows, columns + 1)`` and their targets ``(rows, outputs)``."""
+        self.inputs = self.inputs + (rows.T @ rows).double()
+        self.products = self.products + (target.T @ rows).double()
+        self.rows += len(rows)
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """Both sums, a row of weight 1."""
+        """Both sums, a row."""
         assert isinstance(self.inputs, Tensor)
         assert isinstance(self.products, Tensor)
-        return self.inputs / self.count.weight, self.products / self.count.weight
+        return self.inputs / self.rows, self.products / self.rows
