@@ -18,6 +18,7 @@ from coldpress.energy.curvature import sensitivities
 from coldpress.errors import BudgetError, SpaceError
 from coldpress.evidence import Progress
 from coldpress.facts import answered
+from coldpress.network import under
 from coldpress.planning import trust_region
 from coldpress.problem import Cost, Factor, Problem
 from coldpress.solvers import Answer, solve
@@ -113,7 +114,7 @@ def roundable(task: Task) -> list[str]:
     found = []
     for name in layer_shapes(task.model, task.example_inputs):
         module = task.model.get_submodule(name)
-        if not unfolds(module) or name in tied or any(f"{name}.".startswith(f"{i}.") for i in ignored):
+        if not unfolds(module) or name in tied or under(name, ignored):
             continue
         if columns(module) > MOST_COLUMNS:
             logger.warning("%s keeps floats: it has %d columns, more than %d", name, columns(module), MOST_COLUMNS)

@@ -141,3 +141,8 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Put ``module`` in the place called ``name``."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
+
+
+def under(name: str, modules: Iterable[str]) -> bool:
+    """Whether a module is one of ``modules``, or within one of them."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from coldpress.cost.table import LatencyTable
 from coldpress.errors import SurgeryError
-from coldpress.network import LAYER_TYPES, replace_module
+from coldpress.network import LAYER_TYPES, replace_module, under
 from coldpress.recovery import recalibrate
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
@@ -64,7 +64,7 @@ def as_published(
     layers = [
         module
         for name, module in student.named_modules()
-        if isinstance(module, LAYER_TYPES) and not _under(name, ignored)
+        if isinstance(module, LAYER_TYPES) and not under(name, ignored)
     ]
     if not layers:
         raise SurgeryError("this network has no convolution or linear layer: there is nothing to prune")
@@ -153,7 +153,7 @@ def factorise(
     wanted = {}
     for name, shape in layer_shapes(model, example_inputs).items():
         factored = replace(shape, method="svd", rank=(rank,))
-        large = (shape.kind == "linear" or shape.kernel != (1, 1)) and not _under(name, ignored)
+        large = (shape.kind == "linear" or shape.kernel != (1, 1)) and not under(name, ignored)
         if large and shape.groups == 1 and factors(model.get_submodule(name)) and factored.factors_pay:
             wanted[name] = factored
     if table is not None and wanted:
@@ -174,14 +174,10 @@ def factorise(
 def attended_blocks(model: nn.Module, ignored: Sequence[str] = ()) -> list[str]:
     """Names of the blocks that attention is put behind; empty where the network has none of the known types."""
     blocks = [name for name, module in model.named_modules() if type(module).__name__ in BLOCKS]
-    found = [name for name in blocks if not _under(name, ignored) and not any(_under(own, [name]) for own in ignored)]
+    found = [name for name in blocks if not under(name, ignored) and not any(under(own, [name]) for own in ignored)]
     if not found:
         logger.warning("no attention is inserted: none of this network's modules is a %s", ", ".join(BLOCKS))
     return found
-
-
-def _under(name: str, modules: Sequence[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def check_amounts(sparsity: float, rank: int | None, entanglement: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from coldpress.errors import SpaceError
 from coldpress.layer_shape import MORE_METHODS, LayerShape
+from coldpress.network import under
 from coldpress.plan import KEEP, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.bits import STATIC
 from coldpress.space.blocks import residual_blocks
@@ -77,7 +78,7 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     refused |= {
         f"{name}:rank": f"its weight is also that of {other!r}: it keeps its form" for name, other in tied.items()
     }
-    free = {name: shape for name, shape in shapes.items() if not _under(name, ignored) and name not in tied}
+    free = {name: shape for name, shape in shapes.items() if not under(name, ignored) and name not in tied}
     methods = (*(METHODS if "rank" in kinds else ()), *(method for method in MORE_METHODS if method in kinds))
     if methods:
         able = {name: shape for name, shape in free.items() if factors(model.get_submodule(name))}
@@ -110,12 +111,8 @@ def _is_layer(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear)
 
 
-def _under(name: str, modules: Sequence[str]) -> bool:
-    return any(name == module or name.startswith(module + ".") for module in modules)
-
-
 def _holds(block: str, names: Sequence[str]) -> bool:
-    return any(_under(name, [block]) or _under(block, [name]) for name in names)
+    return any(under(name, [block]) or under(block, [name]) for name in names)
 
 
 def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, ChannelGroup]) -> tuple[Site, ...]:
@@ -132,7 +129,7 @@ def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, C
     blocks = [unit.target for unit in units if unit.kind == "depth"]
     found = []
     for name, shape in shapes.items():
-        block = next((block for block in blocks if _under(name, [block])), None)
+        block = next((block for block in blocks if under(name, [block])), None)
         found.append(
             Site(
                 name,

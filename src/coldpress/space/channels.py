@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from torch import Tensor, nn
 
-from coldpress.network import evaluating, first_tensor, restoring
+from coldpress.network import evaluating, first_tensor, restoring, under
 from coldpress.plan import ChannelGroup
 from coldpress.space.dependencies import traced_groups
 from coldpress.space.heads import head_sizes
@@ -92,7 +92,7 @@ def _why_not(
 ) -> str | None:
     """The reason why a group cannot be offered; None when removing channels equals masking them."""
     for member in group.of_role("out") + group.of_role("channel"):
-        if any(member.module == name or member.module.startswith(name + ".") for name in ignored):
+        if under(member.module, ignored):
             return f"{member.module!r} is among the ignored layers"
     if not group.of_role("in"):
         return "its channels are the model's output"

@@ -11,7 +11,7 @@ from torch import nn
 from coldpress.errors import SpaceError
 from coldpress.filters import FEWEST, MOST, FilterLayer, FilterSpace
 from coldpress.layer_shape import LayerShape
-from coldpress.network import LAYER_TYPES
+from coldpress.network import LAYER_TYPES, under
 from coldpress.plan import ChannelGroup
 from coldpress.space import Traceable
 from coldpress.space.channels import channel_groups
@@ -42,11 +42,7 @@ def find_filters(task: Traceable, most_bits: int = MOST, least_bits: int = FEWES
     """
     model, ignored = task.model, tuple(task.ignored_layers)
     shapes, tied = layer_shapes(model, task.example_inputs), tied_modules(model)
-    names = [
-        name
-        for name in shapes
-        if name not in tied and not any(name == other or name.startswith(other + ".") for other in ignored)
-    ]
+    names = [name for name in shapes if name not in tied and not under(name, ignored)]
     if not names:
         raise SpaceError("no layer of this model can be rounded: all are ignored, or share their weights")
     groups, refused = channel_groups(model, task.example_inputs, ignored)
