@@ -43,6 +43,7 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         **training,
         **planning,
         out=Path(args.runs) / f"{run_name(args)}-{seed}",
+        measurements=args.measurements,
     )
     row: dict[str, Any] = {"seed": seed, "seconds": time.perf_counter() - start}
     row |= {name: result.metrics.get(name) for name in KEPT}

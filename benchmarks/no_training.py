@@ -110,7 +110,7 @@ def own(**settings: Any) -> Callable[[cp.Task, float, argparse.Namespace, int], 
         budget = cp.Budget(macs=most)
         return cp.compress(
             task, budget, units=("width",), epochs=0, seed=seed, calibration=args.calibration,
-            refit_images=args.refit_images, refit_plans=0, **settings,
+            refit_images=args.refit_images, refit_plans=0, measurements=args.measurements, **settings,
         ).model  # fmt: skip
 
     return make

@@ -30,6 +30,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data-dir")
     parser.add_argument("--units", default="width,rank,bits,depth")
     parser.add_argument("--tokens", type=int, help="length of texts at which latency is measured")
+    parser.add_argument("--measurements", help="folder for what several budgets have in common")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", required=True)
     return parser
@@ -86,7 +87,7 @@ def run_name(args: argparse.Namespace) -> str:
     return (place(args.model) or "").replace(":", "-")
 
 
-FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control", "retime")
+FREE = ("out", "runs", "seeds", "only", "data_dir", "weights", "no_control", "retime", "measurements")
 """Settings that may change between the parts of one record."""
 
 

@@ -112,6 +112,13 @@ def test_a_flag_overrides_the_recipe(run: tuple[Path, Result], tmp_path: Path) -
     assert "fashion-nini" in words(coldpress(*common, "--data", "fashion-nini"))
 
 
+def test_measurements_are_of_plans_not_of_presets(tiny: str, tmp_path: Path) -> None:
+    given = ("--preset", "qianets", "--sparsity", "0.5", "--measurements", tmp_path, "--out", tmp_path / "run")
+    result = coldpress("compress", "--model", tiny, "--data", "fashion-mini", *given)
+    assert result.exit_code == 1
+    assert "--measurements are of plans" in words(result)
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
     run: tuple[Path, Result], tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,45 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_plan_and_weights(finished: R
     assert not (tmp_path / "run.partial").exists()
 
 
+def test_a_dry_run_measures_for_later_runs_of_any_budget(
+    finished: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "measured"
+    seen = predict(task_of(), Budget(macs="70%"), measurements=kept, **FAST)
+    (folder,) = kept.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        *("prices.json", "orders.json", "energy.safetensors", "correlation.json")
+    }
+
+    def again(*_: Any) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("coldpress.steps.measure_energy", again)
+    assert predict(task_of(), Budget(macs="70%"), measurements=kept, **FAST).plan == seen.plan
+    result = compress(task_of(), Budget(macs="50%"), measurements=kept, **FAST)
+    assert result.plan == finished.plan
+    assert torch.equal(outputs(result.model), outputs(finished.model))
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"calibration": 40}, {"units": ("width",)}, {"threads": 2}])
+def test_measurements_of_other_settings_are_not_taken_up(tmp_path: Path, other: dict[str, Any]) -> None:
+    for settings in (FAST, FAST | other):
+        predict(task_of(), Budget(macs="70%"), measurements=tmp_path / "measured", **settings)
+    assert len(list((tmp_path / "measured").iterdir())) == 2
+
+
+def test_measurements_of_another_network_are_not_taken_up(tmp_path: Path) -> None:
+    for factory in (Projected, Pair):
+        predict(task_of(factory), Budget(macs="70%"), measurements=tmp_path / "measured", **FAST)
+    assert len(list((tmp_path / "measured").iterdir())) == 2
+
+
+def test_a_folder_for_measurements_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="another --measurements"):
+        predict(task_of(), Budget(macs="70%"), measurements=tmp_path / "file" / "measured", **FAST)
+
+
 def test_what_exists_is_kept_unless_it_may_be_replaced(tmp_path: Path) -> None:
     out = tmp_path / "run"
     compress(task_of(), Budget(macs="70%"), out=out, **FAST)

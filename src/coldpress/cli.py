@@ -113,6 +113,7 @@ def compress(
     recipe: options.RecipeFile = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
+    measurements: options.Measurements = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="plan and predict only; nothing is written")] = False,
 ) -> None:
     """Make a trained model smaller and faster within a budget, recover its accuracy, and prove the result.
@@ -123,6 +124,8 @@ def compress(
     --budget latency=40% --budget size=2MB --out run[/bold]
 
     Again with the same settings: [bold]coldpress compress --recipe run/recipe.yaml --out run2[/bold]
+
+    Several budgets, measured once: [bold]--measurements measured[/bold] in each of their commands
     """
     flags: dict[str, Any] = dict(locals())  # those of a recipe's names are its fields
     from coldpress.commands import compress as command
@@ -132,7 +135,7 @@ def compress(
     settings = {field.name for field in fields(Recipe)}
     asked = Recipe.read(recipe) if recipe is not None else Recipe()
     asked = asked.changed({name: value for name, value in flags.items() if name in settings and value is not None})
-    command.run(asked, out, overwrite, dry_run)
+    command.run(asked, out, overwrite, dry_run, measurements)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from coldpress.errors import BudgetError, TaskError
 from coldpress.evidence import Evidence, Progress
 from coldpress.facts import correlated, planned_facts
 from coldpress.finish import ROUNDING, finished
+from coldpress.keys import measurements_key, run_key
 from coldpress.plan import Plan, Space
 from coldpress.planning import Planned, absolute, check_reachable, find_plan, given_plan
 from coldpress.pricing import Prices
@@ -68,6 +69,7 @@ def compress(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    measurements: str | Path | None = None,
     progress: Progress | None = None,
     command: str | None = None,
     **recipe: Any,
@@ -81,6 +83,8 @@ def compress(
         budget: limits on latency, size and MACs. Without one, ``max_accuracy_drop`` decides.
         out: folder of the artifact; None keeps nothing on disk.
         overwrite: replace ``out`` where it exists.
+        measurements: a folder that keeps measured times and sensitivities, so that runs of the same model, data and
+            machine with another budget or another recovery take them up; None measures anew.
         progress: called with (step, done, in all).
         command: what reproduces the run, for the report.
         **recipe: settings of `coldpress.recipe.Recipe`: ``max_accuracy_drop`` (points), ``objective``, ``solver``,
@@ -100,7 +104,7 @@ def compress(
     with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
         folder = Path(out) if out is not None else Path(nowhere) / "run"
         check_output(folder, overwrite)
-        work = Workspace(folder, steps.run_key(task, given))
+        work = _workspace(task, given, folder, measurements)
         result = _run(task, given, work, folder, progress, command)
         work.close()
     return result if out is not None else replace(result, folder=None)
@@ -134,8 +138,17 @@ class Preview:
     energy_cost: float
 
 
-def predict(task: Task, budget: Budget | None = None, *, progress: Progress | None = None, **recipe: Any) -> Preview:
-    """Find the plan that compress() would carry out, with its predicted costs and loss; nothing is kept on disk.
+def predict(
+    task: Task,
+    budget: Budget | None = None,
+    *,
+    measurements: str | Path | None = None,
+    progress: Progress | None = None,
+    **recipe: Any,
+) -> Preview:
+    """Find the plan that compress() would carry out, with its predicted costs and loss.
+
+    Nothing is kept on disk but what goes to ``measurements``.
 
     Args and errors are those of `compress`.
 
@@ -144,7 +157,7 @@ def predict(task: Task, budget: Budget | None = None, *, progress: Progress | No
     """
     given = _recipe(task, budget, recipe)
     with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
-        work = Workspace(Path(nowhere) / "run", steps.run_key(task, given))
+        work = _workspace(task, given, Path(nowhere) / "run", measurements)
         decided = _decide(task, given, work, progress)
         seconds = work.seconds()
     space, found = decided.space, decided.found
@@ -160,6 +173,11 @@ def predict(task: Task, budget: Budget | None = None, *, progress: Progress | No
         seconds,
         found.seconds / (sum(space.sizes) * found.full_pass),
     )
+
+
+def _workspace(task: Task, recipe: Recipe, folder: Path, measurements: str | Path | None) -> Workspace:
+    kept = None if measurements is None else Path(measurements) / measurements_key(task, recipe)
+    return Workspace(folder, run_key(task, recipe), kept)
 
 
 def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Recipe:

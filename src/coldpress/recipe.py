@@ -23,6 +23,11 @@ KINDS = ("width", "rank", "bits", "depth")
 Int8 = Literal["auto", "static", "dynamic", "both"]
 ROUND_ONLY = ("bits", "average_bits", "group_size")
 """Settings that are of `coldpress round` alone."""
+MEASURED = (
+    *("int8", "calibration", "refit_images", "random_plans", "threads", "batch", "tokens", "device"),
+    *("measure_seconds", "seed", "ignored_layers"),
+)
+"""Settings that measured times and sensitivities depend on."""
 FEW_BITS = {"calibration": 256, "refit_images": 1024}
 """Settings whose defaults are others there."""
 
@@ -187,7 +192,20 @@ class Recipe:
 
     def key(self) -> str:
         """Changes when a stopped run must not be continued under this recipe."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(asdict(self))
+
+    def measurements_key(self) -> str:
+        """Changes when the times and sensitivities that another run measured must not be taken for this one."""
+        measured = {name: getattr(self, name) for name in MEASURED}
+        measured |= {"kinds": self.kinds(), "latency": self.wants_latency(), "slow": self.minds_size_alone()}
+        measured["given"] = bool(self.choices)
+        if self.energy == "fisher":  # chooses channels within the budget before anything is measured
+            measured |= {"energy": self.energy, "budget": self.budget}
+        return _digest(measured)
+
+    def minds_size_alone(self) -> bool:
+        """Whether forms that are slower are offered too: nothing but bytes is asked for."""
+        return self.objective == "size" and not self.budget
 
     def to_yaml(self) -> str:
         """The recipe as YAML; ``Recipe.read`` reads it back."""
@@ -218,6 +236,10 @@ class Recipe:
             raise
         except (TypeError, ValueError) as error:
             raise TaskError(f"the recipe cannot be used: {error}") from error
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _number(name: str, value: Any, kind: type[int] | type[float]) -> int | float:

@@ -14,13 +14,14 @@ from typing import Any
 
 from torch import nn
 
-from coldpress import proof, steps
+from coldpress import proof
 from coldpress.artifact import PACKED, check_output, put_in_place
 from coldpress.bit_choice import Decided, decide_forms
 from coldpress.errors import TaskError
 from coldpress.evidence import Progress
 from coldpress.facts import correlated
 from coldpress.few_bits import RoundedNetwork, check_asked, packed_bytes, round_network
+from coldpress.keys import run_key
 from coldpress.packed import pack_weights
 from coldpress.plan import Plan
 from coldpress.pricing import shape_facts
@@ -92,7 +93,7 @@ def round_to_artifact(
     given = rounding_recipe(task, {"bits": bits, "average_bits": average_bits, **recipe})
     folder = Path(out)
     check_output(folder, overwrite)
-    work = Workspace(folder, steps.run_key(task, given))
+    work = Workspace(folder, run_key(task, given))
     try:
         decided = None if given.average_bits is None else _decided(task, given, work, progress)
         with work.step("round"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,22 +34,6 @@ from coldpress.workspace import Workspace
 logger = logging.getLogger("coldpress.pipeline")
 
 
-def run_key(task: Task, recipe: Recipe) -> str:
-    """Names what the steps of a run depend on: the recipe, the model's weights and the calibration data."""
-    digest = hashlib.sha256(recipe.key().encode())
-    for name, tensor in task.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(f"{task.metric_name} {task.loss_name}".encode())
-    samples = [task.calibration(8)]
-    if task.validation is not None:
-        samples.append(next(task.batches("validation", 8)))
-    for inputs, labels in samples:
-        for tensor in (*inputs, labels):
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def offered(task: Task, recipe: Recipe, work: Workspace) -> Space:
     """The space of a task, with the forms of int8 that the recipe asks for.
 
@@ -68,7 +51,7 @@ def offered(task: Task, recipe: Recipe, work: Workspace) -> Space:
 def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None) -> tuple[Prices, Measured]:
     """The costs of the space's plans on this machine."""
     latency = recipe.wants_latency()
-    slow = recipe.objective == "size" and not recipe.budget
+    slow = recipe.minds_size_alone()
 
     def compute() -> dict[str, Any]:
         prices, original = price(

@@ -21,18 +21,24 @@ from coldpress.files import write_tensors, write_text
 logger = logging.getLogger("coldpress.workspace")
 
 
+MEASURED = ("int8", "prices", "orders", "energy", "correlation")
+"""Steps that do not depend on what a run is asked to reach."""
+
+
 class Workspace:
     """A folder beside the output, named after it, that holds the results of finished steps.
 
     Args:
         out: the artifact's folder to be.
         key: names what the steps depend on; steps of another key are thrown away.
+        measurements: a folder for the steps in `MEASURED`, which other runs may have left there, and this one leaves to
+            others; None keeps them with the rest.
 
     Raises:
         ArtifactError: if the folder cannot be written, or holds something else than a run.
     """
 
-    def __init__(self, out: Path, key: str) -> None:
+    def __init__(self, out: Path, key: str, measurements: Path | None = None) -> None:
         self.folder = out.with_name(out.name + ".partial")
         with explained(self.folder):
             known = self._key()
@@ -44,6 +50,10 @@ class Workspace:
             self.folder.mkdir(parents=True, exist_ok=True)
             if known != key:
                 self.write("key.json", json.dumps({"key": key}))
+        self.measurements = measurements
+        if measurements is not None:
+            with explained(measurements, "--measurements"):
+                measurements.mkdir(parents=True, exist_ok=True)
         self.resumed = known == key
         self._made: set[str] = set()
 
@@ -66,22 +76,26 @@ class Workspace:
 
     def json(self, name: str, compute: Callable[[], Any]) -> Any:
         """The step's result as it was kept, or computed now and kept (JSON-ready data)."""
-        path = self.folder / f"{name}.json"
+        path = self._place(name) / f"{name}.json"
         try:
             found = json.loads(path.read_text())
         except (OSError, ValueError):
             with self.step(name):
                 found = json.loads(json.dumps(compute()))
-            self.write(path.name, json.dumps(found))
+            with explained(path):
+                write_text(path, json.dumps(found))
             self._made.add(name)
             return found
         if name not in self._made:
-            logger.info("%s: taken from the stopped run", name)
+            logger.info("%s: taken from %s", name, path)
         return found
+
+    def _place(self, name: str) -> Path:
+        return self.measurements if self.measurements is not None and name in MEASURED else self.folder
 
     def tensors(self, name: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """The step's tensors as they were kept, or computed now and kept."""
-        path = self.folder / f"{name}.safetensors"
+        path = self._place(name) / f"{name}.safetensors"
         try:
             return load_file(path)
         except (OSError, SafetensorError):
@@ -129,12 +143,12 @@ class Workspace:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, flag: str = "--out") -> Iterator[None]:
     """Turns a disk's refusal into an ArtifactError that says what to do."""
     try:
         yield
     except OSError as error:
         raise ArtifactError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out, and run the "
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another {flag}, and run the "
             f"same command again: finished steps are kept"
         ) from error

@@ -39,7 +39,7 @@ DEMO: dict[str, Any] = {
 }
 
 
-def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> None:
+def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool, measurements: Path | None = None) -> None:
     """Carry out what a recipe asks for, or with ``dry_run`` say what would be done."""
     if not recipe.budget and recipe.sparsity is None and recipe.max_accuracy_drop is None and not recipe.choices:
         raise BudgetError(
@@ -52,21 +52,23 @@ def run(recipe: Recipe, folder: Path | None, overwrite: bool, dry_run: bool) -> 
         if folder is None:
             raise ArtifactError("no place for the result: give --out FOLDER (or --dry-run, which writes nothing)")
         check_output(folder, overwrite)
+    if measurements is not None and recipe.preset != "curvature":
+        raise TaskError(f"--measurements are of plans; the preset {recipe.preset} has none: leave it out")
     task = read_task(recipe)
     if dry_run:
         with progress_bars() as tell:
-            show_preview(predict(task, recipe.limits(), progress=tell, **_settings(recipe)))
+            show_preview(predict(task, recipe.limits(), measurements=measurements, progress=tell, **_settings(recipe)))
         return
     assert folder is not None
-    carry_out(task, recipe, folder, overwrite)
+    carry_out(task, recipe, folder, overwrite, measurements)
 
 
-def carry_out(task: Task, recipe: Recipe, folder: Path, overwrite: bool) -> None:
+def carry_out(task: Task, recipe: Recipe, folder: Path, overwrite: bool, measurements: Path | None = None) -> None:
     """Compress, with progress bars, and show the result."""
     shared: dict[str, Any] = {"overwrite": overwrite, "command": reproduce_command(), **_settings(recipe)}
     with progress_bars() as tell:
         if recipe.preset == "curvature":
-            found = compress(task, recipe.limits(), out=folder, progress=tell, **shared)
+            found = compress(task, recipe.limits(), out=folder, progress=tell, measurements=measurements, **shared)
             metrics, changed = found.metrics, f"Plan: {describe_plan(found.space, found.plan)}"
         else:
             budget = recipe.limits() if recipe.budget else None

@@ -49,6 +49,10 @@ DataDir = Annotated[str | None, typer.Option(help="where the data's files are; e
 Classes = Annotated[int | None, typer.Option(help="outputs of the model; the data's classes by default")]
 Ignore = Annotated[list[str] | None, typer.Option(help="a module that stays as it is; may be repeated")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace --out where it exists")]
+Measurements = Annotated[
+    Path | None,
+    typer.Option(help="folder for measured times and sensitivities: runs with other budgets or recoveries take them"),
+]
 Seed = Annotated[int, typer.Option(help="of everything random")]
 
 Budget = Annotated[

@@ -22,6 +22,7 @@ from coldpress.deploy import time_files
 from coldpress.errors import BudgetError, TaskError
 from coldpress.evidence import Progress
 from coldpress.finish import finished
+from coldpress.keys import run_key
 from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected
 from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
@@ -95,7 +96,7 @@ def compress_by_preset(
     given = _recipe(task, preset, budget, recipe)
     folder = Path(out)
     check_output(folder, overwrite)
-    work = Workspace(folder, steps.run_key(task, given))
+    work = Workspace(folder, run_key(task, given))
 
     def compute() -> Mapping[str, Tensor]:
         torch.manual_seed(given.seed)

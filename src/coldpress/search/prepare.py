@@ -7,6 +7,7 @@ from torch import Tensor
 
 from coldpress import steps
 from coldpress.evidence import Progress
+from coldpress.keys import run_key
 from coldpress.plan import Space
 from coldpress.planning import absolute, check_reachable
 from coldpress.problem import Energy, Problem
@@ -39,7 +40,7 @@ MOST_VALIDATION = 2048
 
 def study_key(task: Task, recipe: Recipe) -> str:
     """Names the model, the data and the settings that trials depend on, wherever the files lie."""
-    return steps.run_key(task, Recipe().changed({name: getattr(recipe, name) for name in DEPENDED}))
+    return run_key(task, Recipe().changed({name: getattr(recipe, name) for name in DEPENDED}))
 
 
 def priced_problem(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None = None) -> Problem:
