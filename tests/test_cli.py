@@ -115,7 +115,7 @@ def test_a_flag_overrides_the_recipe(run: tuple[Path, Result], tmp_path: Path) -
 def test_measurements_are_of_plans_not_of_presets(tiny: str, tmp_path: Path) -> None:
     given = ("--preset", "qianets", "--sparsity", "0.5", "--measurements", tmp_path, "--out", tmp_path / "run")
     result = coldpress("compress", "--model", tiny, "--data", "fashion-mini", *given)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--measurements are of plans" in words(result)
 
 
