@@ -19,9 +19,11 @@ import numpy as np
 import coldpress as cp
 from coldpress import steps
 from coldpress.instances import stored
+from coldpress.keys import run_key
 from coldpress.memory import keep_freed_memory
 from coldpress.planning import absolute
 from coldpress.problem import Cost, Factor, Problem
+from coldpress.run import Run
 from coldpress.workspace import Workspace
 from record import command_line, commit, place, task_of
 
@@ -62,11 +64,11 @@ def measure(args: argparse.Namespace) -> tuple[Problem, dict[str, float | None]]
         print(f"{step} {done}/{total}", end="\r", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        work = Workspace(Path(folder) / "run", steps.run_key(task, recipe))
-        space = steps.offered(task, recipe, work)
-        prices, original = steps.priced(task, space, recipe, work, tell)
-        effects, _ = steps.effects_of(task, space, recipe, work, tell)
-        found, correlation = steps.measured_energy(task, space, effects, recipe, work, tell)
+        run = Run(task, recipe, Workspace(Path(folder) / "run", run_key(task, recipe)), tell)
+        space = steps.offered(run)
+        prices, original = steps.priced(run, space)
+        effects, _ = steps.effects_of(run, space)
+        found, correlation = steps.measured_energy(run, space, effects)
     costs = {name: _portable(name, cost) for name, cost in prices.costs().items()}
     costs = {name: cost for name, cost in costs.items() if name in MEASURED or cost.factors}
     originals = {name: costs[name].value([0] * len(space.units)) for name in MEASURED}

@@ -13,12 +13,11 @@ from torch import nn
 from coldpress import proof, steps
 from coldpress.artifact import put_in_place
 from coldpress.deploy import score_deployed
-from coldpress.evidence import Progress
 from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
 from coldpress.report import render
+from coldpress.run import Run
 from coldpress.task import Task
-from coldpress.workspace import Workspace
 
 logger = logging.getLogger("coldpress.pipeline")
 
@@ -27,32 +26,27 @@ ROUNDING = 1e-9
 
 
 def finished(
-    task: Task,
+    run: Run,
     space: Space,
     student: nn.Module,
     plan: Plan,
-    recipe: Recipe,
-    work: Workspace,
     folder: Path,
     facts: dict[str, Any],
     details: dict[str, Any],
-    tell: Progress | None,
     command: str | None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Recover a student's accuracy, prove it and put its artifact in place; the network, and metrics.json.
 
     Args:
-        task: the original and its data.
+        run: the original and its data, and what was asked for.
         space, student, plan: the network after surgery, and what it came of.
-        recipe: what was asked for.
-        work: keeps the steps.
         folder: of the artifact.
         facts, details: entries of metrics.json and details.json that are known already.
-        tell: called with (step, done, in all).
         command: what reproduces the run.
     """
+    task, recipe, work = run.task, run.recipe, run.work
     untrained = copy.deepcopy(student)
-    student, details["history"] = steps.recovered(task, space, student, plan, recipe, work, tell)
+    student, details["history"] = steps.recovered(run, space, student, plan)
     facts["seconds"] = work.seconds()
     facts["kl"] = steps.loss_on_calibration(task, student, recipe)
     facts["validation"] = _validation(task, space, plan, untrained, student, recipe)

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from coldpress import steps
 from coldpress.artifact import check_output
 from coldpress.budget import Budget
-from coldpress.deploy import score_deployed
-from coldpress.energy.correlation import Correlation
-from coldpress.energy.curvature import Sensitivities
+from coldpress.deciding import decide
 from coldpress.errors import BudgetError, TaskError
-from coldpress.evidence import Evidence, Progress
-from coldpress.facts import correlated, planned_facts
-from coldpress.finish import ROUNDING, finished
+from coldpress.evidence import Progress
+from coldpress.facts import correlated
+from coldpress.finish import finished
 from coldpress.keys import measurements_key, run_key
 from coldpress.plan import Plan, Space
-from coldpress.planning import Planned, absolute, check_reachable, find_plan, given_plan
-from coldpress.pricing import Prices
 from coldpress.problem import Problem
 from coldpress.recipe import ROUND_ONLY, Recipe
 from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
-from coldpress.single_channels import labels_of, with_channels
+from coldpress.run import Run
 from coldpress.solvers import check_solver
-from coldpress.surgery.effects import Effects
-from coldpress.surgery.moments import Moments
 from coldpress.task import Task
 from coldpress.workspace import Workspace
-
-logger = logging.getLogger("coldpress.pipeline")
-
-BISECTIONS = 6
 
 
 @dataclass(frozen=True)
@@ -104,9 +91,9 @@ def compress(
     with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
         folder = Path(out) if out is not None else Path(nowhere) / "run"
         check_output(folder, overwrite)
-        work = _workspace(task, given, folder, measurements)
-        result = _run(task, given, work, folder, progress, command)
-        work.close()
+        run = _begun(task, given, folder, measurements, progress)
+        result = _carry_out(run, folder, command)
+        run.work.close()
     return result if out is not None else replace(result, folder=None)
 
 
@@ -157,9 +144,9 @@ def predict(
     """
     given = _recipe(task, budget, recipe)
     with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
-        work = _workspace(task, given, Path(nowhere) / "run", measurements)
-        decided = _decide(task, given, work, progress)
-        seconds = work.seconds()
+        run = _begun(task, given, Path(nowhere) / "run", measurements, progress)
+        decided = decide(run)
+        seconds = run.work.seconds()
     space, found = decided.space, decided.found
     facts = {**decided.facts, "refused": {**space.refused, **decided.facts["refused"]}}
     return Preview(
@@ -175,9 +162,9 @@ def predict(
     )
 
 
-def _workspace(task: Task, recipe: Recipe, folder: Path, measurements: str | Path | None) -> Workspace:
+def _begun(task: Task, recipe: Recipe, folder: Path, measurements: str | Path | None, tell: Progress | None) -> Run:
     kept = None if measurements is None else Path(measurements) / measurements_key(task, recipe)
-    return Workspace(folder, run_key(task, recipe), kept)
+    return Run(task, recipe, Workspace(folder, run_key(task, recipe), kept), tell)
 
 
 def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Recipe:
@@ -209,70 +196,12 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
     return given
 
 
-@dataclass(frozen=True)
-class _Decided:
-    """A plan and everything that was measured for it."""
-
-    space: Space
-    original: dict[str, float]
-    effects: Effects
-    moments: dict[str, Moments]
-    found: Sensitivities
-    correlation: Correlation
-    plan: Plan
-    problem: Problem
-    facts: dict[str, Any]
-
-
-def _decide(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None) -> _Decided:
-    torch.manual_seed(recipe.seed)
-    space = steps.offered(task, recipe, work)
-    prices, original = steps.priced(task, space, recipe, work, tell)
-    originals = _originals(prices, original.seconds, original.bytes)
-    limits = absolute(recipe.limits(), originals)
-    check_reachable(space, prices, limits)
-
-    effects, moments = steps.effects_of(task, space, recipe, work, tell)
-    channels: dict[str, Any] | None = None
-    if recipe.energy == "fisher":
-        channels = steps.single_channels(task, space, prices, limits, moments, recipe, work, tell)
-        space, effects = with_channels(space, effects, channels["kept"])
-        prices = replace(prices, space=space)
-    found, correlation = steps.measured_energy(task, space, effects, recipe, work, tell)
-
-    evidence = Evidence(task, space, effects, found, correlation, prices, recipe)
-
-    def plan_within(budget: Budget, rounds: int) -> Planned:
-        return find_plan(evidence, budget, rounds, tell)
-
-    def decide() -> dict[str, Any]:
-        if channels is not None:
-            planned = given_plan(evidence, labels_of(space, channels["kept"]), limits)
-            planned.answer = replace(planned.answer, solver="select")
-        elif recipe.choices:
-            planned = given_plan(evidence, recipe.chosen(), limits)
-        elif recipe.budget:
-            planned = plan_within(limits, recipe.rounds)
-        else:
-            planned = _keep_accuracy(task, space, recipe, prices, moments, plan_within, tell)
-        work.write("problem.json", planned.problem.to_json())
-        facts = planned_facts(planned, prices, recipe)
-        return facts if channels is None else facts | {"single_channels": channels["facts"]}
-
-    facts = work.json("plan", decide)
-    plan = Plan.from_json(facts.pop("plan_json"))
-    problem = Problem.from_json(work.path("problem.json").read_text())
-    return _Decided(space, originals, effects, moments, found, correlation, plan, problem, facts)
-
-
-def _run(
-    task: Task, recipe: Recipe, work: Workspace, folder: Path, tell: Progress | None, command: str | None
-) -> Result:
-    decided = _decide(task, recipe, work, tell)
+def _carry_out(run: Run, folder: Path, command: str | None) -> Result:
+    decided = decide(run)
     space, effects, moments, facts = decided.space, decided.effects, decided.moments, decided.facts
     found, correlation = decided.found, decided.correlation
-    after = steps.after_refit(task, space, effects, moments, found, correlation, recipe, work, tell)
-    student, plan = steps.carried_out(task, space, decided.plan, moments, recipe, work, tell)
+    after = steps.after_refit(run, space, effects, moments, found, correlation)
+    student, plan = steps.carried_out(run, space, decided.plan, moments)
     details: dict[str, Any] = {
         "layers": facts.pop("layers"),
         "pareto": facts.pop("pareto"),
@@ -286,50 +215,5 @@ def _run(
         },
         "planning": {"seconds": found.seconds, "full_pass": found.full_pass, "runs": found.runs},
     }
-    student, metrics = finished(task, space, student, plan, recipe, work, folder, facts, details, tell, command)
+    student, metrics = finished(run, space, student, plan, folder, facts, details, command)
     return Result(student, plan, metrics, folder, space, decided.problem)
-
-
-def _originals(prices: Prices, seconds: float | None, size: int) -> dict[str, float]:
-    costs = {name: cost.value([0] * len(prices.space.units)) for name, cost in prices.costs().items()}
-    return costs | {"size": float(size)} | ({"latency": seconds} if seconds is not None else {})
-
-
-def _keep_accuracy(
-    task: Task,
-    space: Space,
-    recipe: Recipe,
-    prices: Prices,
-    moments: Any,
-    plan_within: Callable[[Budget, int], Planned],
-    tell: Progress | None,
-) -> Planned:
-    """The cheapest plan, by bisection, whose network loses no more than allowed on validation data, before training."""
-    assert recipe.max_accuracy_drop is not None
-    before = task.score(task.model, "validation")
-    quantity = recipe.objective
-    costs = prices.costs()
-    original = costs[quantity].value([0] * len(space.units))
-    low, high, best = 0.0, 1.0, None
-    for step in range(BISECTIONS):
-        fraction = 0.5 if step == 0 else (low + high) / 2
-        try:
-            planned = plan_within(Budget(**{quantity: fraction * original}), 0)
-        except BudgetError:
-            low = fraction
-            continue
-        student, _ = steps.surgery(task, space, planned.plan, moments, recipe)
-        drop = 100 * (before - score_deployed(task, space, planned.plan, student, "validation", recipe.batch))
-        logger.info("%s at %.0f %%: %.2f points lost on validation", quantity, 100 * fraction, drop)
-        if drop <= recipe.max_accuracy_drop + ROUNDING:
-            high, best = fraction, planned
-        else:
-            low = fraction
-        if tell:
-            tell("bisection", step + 1, BISECTIONS)
-    if best is None:
-        raise BudgetError(
-            f"no plan was found that loses at most {recipe.max_accuracy_drop} points: allow a larger "
-            f"--max-accuracy-drop, or give a --budget and --epochs"
-        )
-    return best

@@ -16,11 +16,12 @@ from coldpress.budget import Budget
 from coldpress.cost.profiles import table_for
 from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
 from coldpress.energy.curvature import Sensitivities
-from coldpress.evidence import Progress, calibration_parts, measure_energy
+from coldpress.evidence import calibration_parts, measure_energy
 from coldpress.plan import Plan, Space
 from coldpress.pricing import Measured, Prices, extra_macs, price
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, apart, distil, kept_heads, nearer, stream_inputs
+from coldpress.run import Run
 from coldpress.single_channels import choose_channels
 from coldpress.space import find_space
 from coldpress.space.bits import faster_dynamic, with_int8_form
@@ -29,39 +30,39 @@ from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments, collect_moments
 from coldpress.surgery.structure import rebuild
 from coldpress.task import Task
-from coldpress.workspace import Workspace
 
 logger = logging.getLogger("coldpress.pipeline")
 
 
-def offered(task: Task, recipe: Recipe, work: Workspace) -> Space:
+def offered(run: Run) -> Space:
     """The space of a task, with the forms of int8 that the recipe asks for.
 
     A plan that was found elsewhere may name either form.
     """
-    space = find_space(task, recipe.kinds())
+    recipe = run.recipe
+    space = find_space(run.task, recipe.kinds())
     if recipe.int8 != "auto" or recipe.choices:
         return with_int8_form(space, "both" if recipe.int8 == "auto" else recipe.int8)
     if "bits" not in recipe.kinds():
         return space
     table = table_for(recipe.device, recipe.threads, recipe.batch)
-    return with_int8_form(space, "static", work.json("int8", lambda: faster_dynamic(space, table)))
+    return with_int8_form(space, "static", run.work.json("int8", lambda: faster_dynamic(space, table)))
 
 
-def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None) -> tuple[Prices, Measured]:
+def priced(run: Run, space: Space) -> tuple[Prices, Measured]:
     """The costs of the space's plans on this machine."""
-    latency = recipe.wants_latency()
-    slow = recipe.minds_size_alone()
+    recipe, slow = run.recipe, run.recipe.minds_size_alone()
+    table = table_for(recipe.device, recipe.threads, recipe.batch) if recipe.wants_latency() else None
 
     def compute() -> dict[str, Any]:
         prices, original = price(
-            task,
+            run.task,
             space,
-            table=table_for(recipe.device, recipe.threads, recipe.batch) if latency else None,
+            table=table,
             slow_bits=slow,
             measure_seconds=recipe.measure_seconds,
             seed=recipe.seed,
-            progress=_told(tell, "measure layers"),
+            progress=run.telling("measure layers"),
         )
         return {
             "extra_bytes": prices.extra_bytes,
@@ -70,68 +71,58 @@ def priced(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Prog
             "original": asdict(original),
         }
 
-    data = work.json("prices", compute)
-    table = table_for(recipe.device, recipe.threads, recipe.batch) if latency else None
+    data = run.work.json("prices", compute)
     points = [(dict(c), float(p), float(s)) for c, p, s in data["points"]]
     calibration = (float(data["calibration"][0]), float(data["calibration"][1]))
     original = Measured(**data["original"])
-    extra = float(data["extra_bytes"]), extra_macs(task, space)
+    extra = float(data["extra_bytes"]), extra_macs(run.task, space)
     prices = Prices(space, table, *extra, slow, calibration, points, original.seconds)
     return prices, original
 
 
-def effects_of(
-    task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None = None
-) -> tuple[Effects, dict[str, Moments]]:
+def effects_of(run: Run, space: Space) -> tuple[Effects, dict[str, Moments]]:
     """The effects of every option, with the order in which channels go."""
-    inputs, _ = task.calibration(recipe.refit_images)
-    with work.step("moments"):
-        moments = collect_moments(task.model, [site.name for site in space.sites], inputs, seed=recipe.seed)
-    effects = Effects(task.model, space, moments, batch=recipe.batch)
+    model, recipe, tell = run.task.model, run.recipe, run.telling("order channels")
+    inputs, _ = run.task.calibration(recipe.refit_images)
+    with run.work.step("moments"):
+        moments = collect_moments(model, [site.name for site in space.sites], inputs, seed=recipe.seed)
+    effects = Effects(model, space, moments, batch=recipe.batch)
 
     def compute() -> dict[str, list[int]]:
         widths = [unit.name for unit in space.units if unit.kind == "width"]
         orders = {}
         for done, name in enumerate(widths):
             if tell:
-                tell("order channels", done, len(widths))
+                tell(done, len(widths))
             orders[name] = effects.order(name)
         if tell and widths:
-            tell("order channels", len(widths), len(widths))
+            tell(len(widths), len(widths))
         return orders
 
-    effects.orders.update(work.json("orders", compute))
+    effects.orders.update(run.work.json("orders", compute))
     return effects, moments
 
 
 def single_channels(
-    task: Task,
-    space: Space,
-    prices: Prices,
-    limits: Budget,
-    moments: Mapping[str, Moments],
-    recipe: Recipe,
-    work: Workspace,
-    tell: Progress | None,
+    run: Run, space: Space, prices: Prices, limits: Budget, moments: Mapping[str, Moments]
 ) -> dict[str, Any]:
     """The channels that stay, chosen one by one (``kept``), and the ``facts`` of the choice."""
 
     def compute() -> dict[str, Any]:
         given = {quantity: float(value) for quantity, value in limits.given().items()}
-        found = choose_channels(task, space, prices, given, moments, recipe, tell)
+        found = choose_channels(run.task, space, prices, given, moments, run.recipe, run.tell)
         return {"kept": {name: list(kept) for name, kept in found.kept.items()}, "facts": dict(found.facts)}
 
-    return dict(work.json("channels", compute))
+    return dict(run.work.json("channels", compute))
 
 
-def measured_energy(
-    task: Task, space: Space, effects: Effects, recipe: Recipe, work: Workspace, tell: Progress | None
-) -> tuple[Sensitivities, Correlation]:
+def measured_energy(run: Run, space: Space, effects: Effects) -> tuple[Sensitivities, Correlation]:
     """Sensitivities of all options and the energy's correlation with measured losses."""
+    work = run.work
     kept: dict[str, Any] = {}
 
     def compute() -> dict[str, Tensor]:
-        found, correlation = measure_energy(task, space, effects, recipe, tell)
+        found, correlation = measure_energy(run.task, space, effects, run.recipe, run.tell)
         kept.update(asdict(correlation), full_pass=found.full_pass, seconds=found.seconds, runs=found.runs)
         work.json("correlation", lambda: kept)
         return {
@@ -169,17 +160,15 @@ class AfterRefit:
 
 
 def after_refit(
-    task: Task,
+    run: Run,
     space: Space,
     effects: Effects,
     moments: Mapping[str, Moments],
     found: Sensitivities,
     correlation: Correlation,
-    recipe: Recipe,
-    work: Workspace,
-    tell: Progress | None,
 ) -> AfterRefit:
     """The energy held against the loss after surgery and re-fit, for some of the random plans (their bits left out)."""
+    task, recipe, tell = run.task, run.recipe, run.telling("random plans, re-fitted")
 
     def compute() -> dict[str, Any]:
         count = min(recipe.refit_plans, len(correlation.plans))
@@ -193,11 +182,11 @@ def after_refit(
             predicted.append(energy_of(energy, space, choices))
             measured.append(loss_on_calibration(task, student, recipe))
             if tell:
-                tell("random plans, re-fitted", done + 1, count)
+                tell(done + 1, count)
         spearman = rank_correlation(predicted, measured)
         return {"predicted": predicted, "measured": measured, "spearman": spearman if count > 2 else None}
 
-    data = work.json("refit-correlation", compute)
+    data = run.work.json("refit-correlation", compute)
     return AfterRefit(tuple(data["predicted"]), tuple(data["measured"]), data["spearman"])
 
 
@@ -222,20 +211,13 @@ def surgery(
     return nearer(task.model, student, inputs, calibration_parts(task, recipe)[1]), plan
 
 
-def carried_out(
-    task: Task,
-    space: Space,
-    plan: Plan,
-    moments: Mapping[str, Moments],
-    recipe: Recipe,
-    work: Workspace,
-    tell: Progress | None,
-) -> tuple[nn.Module, Plan]:
+def carried_out(run: Run, space: Space, plan: Plan, moments: Mapping[str, Moments]) -> tuple[nn.Module, Plan]:
     """The student after surgery, kept."""
+    task, work = run.task, run.work
     made: dict[str, Plan] = {}
 
     def compute() -> dict[str, Tensor]:
-        student, made["plan"] = surgery(task, space, plan, moments, recipe, _told(tell, "re-fit"))
+        student, made["plan"] = surgery(task, space, plan, moments, run.recipe, run.telling("re-fit"))
         work.write("carried-out.json", made["plan"].to_json())
         return {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
@@ -264,10 +246,9 @@ def training_settings(recipe: Recipe) -> Settings:
     )
 
 
-def recovered(
-    task: Task, space: Space, student: nn.Module, plan: Plan, recipe: Recipe, work: Workspace, tell: Progress | None
-) -> tuple[nn.Module, list[dict[str, Any]]]:
+def recovered(run: Run, space: Space, student: nn.Module, plan: Plan) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The student after distillation from the original (0 epochs, or no train data: as it was), and the curve."""
+    task, recipe, work, tell = run.task, run.recipe, run.work, run.telling("distil")
     if recipe.epochs == 0 or task.train is None:
         if recipe.epochs:
             logger.warning("no train data: there is no fine-tuning")
@@ -288,7 +269,7 @@ def recovered(
             attention_weight=recipe.attention_weight,
             heads=kept_heads(space, plan),
             checkpoint_dir=work.path("checkpoints"),
-            progress=(lambda step, steps, loss: tell("distil", step, steps)) if tell else None,
+            progress=(lambda step, steps, loss: tell(step, steps)) if tell else None,
         )
         for epoch in history.epochs:
             curve.append(
@@ -299,10 +280,6 @@ def recovered(
 
     tensors = work.tensors("recovered", compute)
     return rebuilt(task, plan, tensors), list(work.json("curve", lambda: curve))
-
-
-def _told(tell: Progress | None, step: str) -> Callable[[int, int], None] | None:
-    return (lambda done, total: tell(step, done, total)) if tell else None
 
 
 def plain(inputs: Sequence[Tensor]) -> list[list[int | None]]:

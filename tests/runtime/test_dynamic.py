@@ -19,6 +19,7 @@ from coldpress.energy.suffix import Suffix
 from coldpress.errors import ExportError
 from coldpress.network import evaluating
 from coldpress.plan import Plan, Space
+from coldpress.run import Run
 from coldpress.runtime import export, run, session
 from coldpress.runtime.dynamic import depends_on_batch, round_dynamically
 from coldpress.space import find_space
@@ -141,7 +142,7 @@ def test_a_run_takes_the_form_that_pays_and_deploys_it(tmp_path: Path) -> None:
 def test_a_plan_from_elsewhere_may_name_either_form(tmp_path: Path) -> None:
     task = cp.Task(Tokens().eval(), tokens(2))
     recipe = cp.Recipe(choices=("up:bits=int8-dynamic", "down:bits=int8"))
-    space = steps.offered(task, recipe, Workspace(tmp_path / "run", "key"))
+    space = steps.offered(Run(task, recipe, Workspace(tmp_path / "run", "key")))
     assert [shape.dynamic for _, shape in space.configured(recipe.chosen()) if shape is not None] == [
         True,
         False,

@@ -25,6 +25,7 @@ from coldpress.errors import TaskError
 from coldpress.recipe import Recipe
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
+from coldpress.run import Run
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
 from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
 from coldpress.search.study import Search, feasible
@@ -58,9 +59,9 @@ def run(
     task = read_task(recipe)
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
-            work = Workspace(Path(nowhere) / "search", study_key(task, recipe))
-            space, found = effects(task, recipe, work, tell)
-            problem = priced_problem(task, space, recipe, work, tell)
+            run = Run(task, recipe, Workspace(Path(nowhere) / "search", study_key(task, recipe)), tell)
+            space, found = effects(run)
+            problem = priced_problem(run, space)
         search = Search.create(storage, name, recipe, settings, problem, study_key(task, recipe))
         objective = Objective(space, found, search.problem, trial_data(task, recipe, settings.images), settings)
         if plan is not None:
@@ -90,7 +91,7 @@ def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any
     search.check_key(study_key(task, recipe))
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
-            space, found = effects(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell)
+            space, found = effects(Run(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell))
         data = trial_data(task, recipe, search.settings.images)
         finished = work_off(search, Objective(space, found, search.problem, data, search.settings), timeout, tell)
     out.print(f"{finished} trials done here, {search.slots.done()} in all")

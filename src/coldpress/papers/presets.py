@@ -28,6 +28,7 @@ from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
 from coldpress.recovery import check_attention
 from coldpress.recovery.parallel import check_alone
+from coldpress.run import Run
 from coldpress.runtime.onnx import export
 from coldpress.space.layers import count_macs
 from coldpress.surgery.structure import describe_changes
@@ -97,6 +98,7 @@ def compress_by_preset(
     folder = Path(out)
     check_output(folder, overwrite)
     work = Workspace(folder, run_key(task, given))
+    run = Run(task, given, work, progress)
 
     def compute() -> Mapping[str, Tensor]:
         torch.manual_seed(given.seed)
@@ -113,7 +115,7 @@ def compress_by_preset(
         "preset": {"name": preset, **json.loads(work.path("preset.json").read_text())},
     }
     student = steps.rebuilt(task, plan, tensors)
-    model, metrics = finished(task, NOTHING, student, plan, given, work, folder, facts, {}, progress, command)
+    model, metrics = finished(run, NOTHING, student, plan, folder, facts, {}, command)
     work.close()
     return PresetResult(model, plan, metrics, folder)
 

@@ -6,17 +6,16 @@ import torch
 from torch import Tensor
 
 from coldpress import steps
-from coldpress.evidence import Progress
 from coldpress.keys import run_key
 from coldpress.plan import Space
 from coldpress.planning import absolute, check_reachable
 from coldpress.problem import Energy, Problem
 from coldpress.recipe import Recipe
+from coldpress.run import Run
 from coldpress.space import find_space
 from coldpress.space.bits import with_int8_form
 from coldpress.surgery.effects import Effects
 from coldpress.task import Task
-from coldpress.workspace import Workspace
 
 Data = tuple[list[Tensor], Tensor]
 DEPENDED = (
@@ -43,31 +42,32 @@ def study_key(task: Task, recipe: Recipe) -> str:
     return run_key(task, Recipe().changed({name: getattr(recipe, name) for name in DEPENDED}))
 
 
-def priced_problem(task: Task, space: Space, recipe: Recipe, work: Workspace, tell: Progress | None = None) -> Problem:
+def priced_problem(run: Run, space: Space) -> Problem:
     """The costs of the space's plans on this machine and the budget's limits, without an energy.
 
     Raises:
         BudgetError: no plan can meet the budget.
     """
-    prices, original = steps.priced(task, space, recipe, work, tell)
+    prices, original = steps.priced(run, space)
     costs = prices.costs()
     originals = {name: cost.value([0] * len(space.units)) for name, cost in costs.items()}
     measured = {"size": float(original.bytes), "latency": original.seconds}
     originals |= {name: value for name, value in measured.items() if value is not None and name in costs}
-    limits = absolute(recipe.limits(), originals)
+    limits = absolute(run.recipe.limits(), originals)
     check_reachable(space, prices, limits)
     options = sum(space.sizes)
     return Problem(space, Energy(torch.zeros(options, options).numpy(), torch.zeros(options).numpy()), costs, limits)
 
 
-def effects(task: Task, recipe: Recipe, work: Workspace, tell: Progress | None = None) -> tuple[Space, Effects]:
+def effects(run: Run) -> tuple[Space, Effects]:
     """The space of a task and what its options do.
 
     Workers on other machines must have the same one: the form of int8 is not left to what this machine measures.
     """
+    task, recipe = run.task, run.recipe
     torch.manual_seed(recipe.seed)
     space = with_int8_form(find_space(task, recipe.kinds()), "static" if recipe.int8 == "auto" else recipe.int8)
-    return space, steps.effects_of(task, space, recipe, work, tell)[0]
+    return space, steps.effects_of(run, space)[0]
 
 
 def trial_data(task: Task, recipe: Recipe, images: int) -> Data:
