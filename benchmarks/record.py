@@ -165,7 +165,8 @@ def command_line(args: argparse.Namespace) -> str:
     """The command line, with files and folders as another machine would name them."""
     words = ["python", *sys.argv]
     places = {args.data_dir: "DIR", getattr(args, "runs", None): "RUNS", args.out: f"results/{Path(args.out).name}"}
-    places |= {name: place(name) for name in (args.model, args.data, args.weights)}
+    given = (args.model, args.data, args.weights, getattr(args, "measurements", None))
+    places |= {name: place(name) for name in given}
     return shlex.join([places.get(word) or word for word in words])
 
 
