@@ -82,7 +82,7 @@ class Workspace:
         except (OSError, ValueError):
             with self.step(name):
                 found = json.loads(json.dumps(compute()))
-            with explained(path):
+            with explained(path, self._flag(path)):
                 write_text(path, json.dumps(found))
             self._made.add(name)
             return found
@@ -93,6 +93,9 @@ class Workspace:
     def _place(self, name: str) -> Path:
         return self.measurements if self.measurements is not None and name in MEASURED else self.folder
 
+    def _flag(self, path: Path) -> str:
+        return "--measurements" if path.parent == self.measurements else "--out"
+
     def tensors(self, name: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """The step's tensors as they were kept, or computed now and kept."""
         path = self._place(name) / f"{name}.safetensors"
@@ -102,7 +105,7 @@ class Workspace:
             pass
         with self.step(name):
             found = dict(compute())
-        with explained(path):
+        with explained(path, self._flag(path)):
             write_tensors(path, found)
         return found
 
