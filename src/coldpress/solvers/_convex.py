@@ -112,22 +112,16 @@ def shift(energy: Convex, spread: list[Floats], sweeps: int = 8, rising: bool = 
     lifted = energy.quadratic + ridge * np.eye(m)
     moves = [np.zeros((b.stop - b.start,) * 2) for b in blocks]
     cores = [(c + c.T) / 2 for c in spread]
-    caps = [np.linalg.inv(c) for c in cores]
+    caps = [np.linalg.inv(c).astype(np.float64) for c in cores]
     worth = sum(float(np.sum(c * lifted[b, b])) for b, c in zip(blocks, cores))
     for mu in np.geomspace(1e-1, 1e-4, sweeps) * worth / m:
         inverse = _inverse(lifted, blocks, moves)
         if inverse is None:
             break
-        trial = [move.copy() for move in moves]
-        for b, move, cap, core in zip(blocks, trial, caps, cores):
-            schur = np.linalg.inv(inverse[b, b]).astype(np.float64)
-            step = schur - (_least(mu * cap, schur + move) if rising else mu * cap)
-            move += (step + step.T) / 2
-            # The inverse after the step, whose block is core / mu by construction (Woodbury).
-            left = np.linalg.inv(schur - step) if rising else core / mu
-            gain = schur @ (left - inverse[b, b]) @ schur
-            columns = inverse[:, b].copy()
-            inverse += columns @ ((gain + gain.T) / 2) @ columns.T
+        try:
+            trial = _stepped(inverse, blocks, moves, caps, cores, mu, rising)
+        except np.linalg.LinAlgError:  # so flat that a unit's own part is lost in rounding
+            break
         if _inverse(lifted, blocks, trial) is None:
             break
         moves = trial
@@ -136,6 +130,29 @@ def shift(energy: Convex, spread: list[Floats], sweeps: int = 8, rising: bool = 
     # The ridge, and rounding in the updates, are paid back exactly; what convexity is left over is moved too.
     pay = lowest - 1e-12 * scale
     return shifted.moved([pay * np.eye(b.stop - b.start) for b in blocks])
+
+
+def _stepped(
+    inverse: Floats,
+    blocks: list[slice],
+    moves: list[Floats],
+    caps: list[Floats],
+    cores: list[Floats],
+    mu: float,
+    rising: bool,
+) -> list[Floats]:
+    """The moves after one step of every block; ``inverse``, of what the moves leave, is updated in place."""
+    trial = [move.copy() for move in moves]
+    for b, move, cap, core in zip(blocks, trial, caps, cores):
+        schur = np.linalg.inv(inverse[b, b]).astype(np.float64)
+        step = schur - (_least(mu * cap, schur + move) if rising else mu * cap)
+        move += (step + step.T) / 2
+        # The inverse after the step, whose block is core / mu by construction (Woodbury).
+        left = np.linalg.inv(schur - step) if rising else core / mu
+        gain = schur @ (left - inverse[b, b]) @ schur
+        columns = inverse[:, b].copy()
+        inverse += columns @ ((gain + gain.T) / 2) @ columns.T
+    return trial
 
 
 def _least(a: Floats, b: Floats) -> Floats:
