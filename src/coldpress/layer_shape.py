@@ -42,6 +42,7 @@ class LayerShape:
         bits: 32 (fp32) or 8 (int8; of a table only the stored rows).
         dynamic: of int8: the range of the inputs is that of each run, not one for all; the outputs are floats.
         calls: how often one run calls the layer, whose weights are stored once.
+        tokens: of a table whose rows are shared: how many tokens it is for; 0 where each has a row of its own.
     """
 
     kind: Literal["conv", "linear", "embedding"]
@@ -59,6 +60,7 @@ class LayerShape:
     bits: int = 32
     dynamic: bool = False
     calls: int = 1
+    tokens: int = 0
 
     def factors(self) -> tuple[LayerShape, ...]:
         """The dense layers that this layer runs as: itself when dense, else two or three."""
@@ -66,7 +68,8 @@ class LayerShape:
             return (self,)
         plain, r = replace(self, method="dense", rank=()), self.rank[-1]
         if self.kind == "embedding":
-            return (replace(plain, out_channels=r), replace(plain, kind="linear", in_channels=r, bits=32, bias=True))
+            widened = replace(plain, kind="linear", in_channels=r, bits=32, bias=True, tokens=0)
+            return (replace(plain, out_channels=r), widened)
         last = replace(plain, in_channels=r, kernel=(1, 1), stride=(1, 1), padding=(0, 0), dilation=(1, 1))
         first = replace(plain, out_channels=r, bias=False)
         if self.method == "tensor-train":
@@ -158,14 +161,17 @@ class LayerShape:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the stored tensors: fp32, or int8 weights with scale (and zero point) a channel, and biases."""
+        """Bytes of the stored tensors: fp32, or int8 weights with scale (and zero point) a channel, and biases.
+
+        Of a table with shared rows also each token's row, as int32.
+        """
         if self.method != "dense":
             parts = self.factors()
             return sum(part.bytes for part in parts) + 4 * (self.parameters - sum(part.parameters for part in parts))
         if self.bits == 32:
-            return 4 * self.parameters
+            return 4 * (self.parameters + self.tokens)
         if self.kind == "embedding":
-            return self.weights + 4 * self.out_channels
+            return self.weights + 4 * (self.out_channels + self.tokens)
         if self.dynamic:
             return self.weights + 4 * self.out_channels * (2 if self.bias else 1)
         return self.weights + 5 * self.out_channels + (4 * self.out_channels if self.bias else 0)

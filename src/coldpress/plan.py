@@ -16,7 +16,7 @@ import numpy.typing as npt
 from coldpress.errors import PlanError
 from coldpress.layer_shape import LayerShape, Method
 
-UnitKind = Literal["width", "rank", "bits", "depth"]
+UnitKind = Literal["width", "rank", "bits", "depth", "vocabulary"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Option:
 
     Attributes:
         label: unique within the unit; "keep" leaves the unit as it is and always comes first.
-        channels: channels kept (width).
+        channels: channels kept (width), or rows of the table (vocabulary).
         method, rank: factorisation (rank).
         bits, dynamic: 32 or 8, and in which form, as in LayerShape (bits).
         drop: the block is removed (depth).
@@ -97,7 +97,10 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Source:
-    """Part of a layer's input width that a width unit governs: ``repeat`` inputs for each of the unit's channels."""
+    """Part of a layer's input width that a width unit governs: ``repeat`` inputs for each of the unit's channels.
+
+    The rows of a table are its input width, governed by a vocabulary unit.
+    """
 
     unit: int
     channels: int
@@ -144,6 +147,8 @@ class Site:
         if groups > 1:
             groups = groups * inputs // shape.in_channels
         chosen: dict[str, Any] = {}
+        if shape.kind == "embedding" and inputs < shape.in_channels:
+            chosen["tokens"] = shape.in_channels
         if self.rank is not None and options[self.rank].method != "dense":
             chosen |= {"method": options[self.rank].method, "rank": options[self.rank].rank}
         if self.bits is not None:
@@ -199,7 +204,7 @@ class Plan:
 
     Attributes:
         choices: unit name to option label; a unit that is not named keeps.
-        kept: width unit name to the channels that stay, in ascending order.
+        kept: width unit name to the channels that stay, in ascending order; vocabulary unit name to the rows.
         structure: module name to its new form, filled in by surgery; enough to rebuild the network on a fresh
             instance without data.
     """

@@ -118,7 +118,7 @@ def structural_plan(space: Space, choices: Choices) -> Plan:
     kept = {}
     options = space.options(choices)
     for i, unit in enumerate(space.units):
-        if unit.kind == "width" and unit.name in choices and options[i].channels is not None:
+        if unit.name in choices and options[i].channels is not None:
             kept[unit.name] = tuple(range(options[i].channels or 0))
     return Plan(dict(choices), kept)
 

@@ -19,7 +19,7 @@ from coldpress.layer_shape import MORE_METHODS
 Objective = Literal["latency", "size", "macs"]
 PRESETS = ("curvature", "qianets", "qianets-legacy")
 ENERGIES = ("curvature", "separable", "fisher")
-KINDS = ("width", "rank", "bits", "depth")
+KINDS = ("width", "rank", "bits", "depth", "vocabulary")
 Int8 = Literal["auto", "static", "dynamic", "both"]
 ROUND_ONLY = ("bits", "average_bits", "group_size")
 """Settings that are of `coldpress round` alone."""
@@ -177,9 +177,10 @@ class Recipe:
         return {unit: label for unit, _, label in pairs}
 
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of unit that are decided: bits only where size or latency count."""
+        """The kinds of unit that are decided: bits only where size or latency count, vocabularies where size does."""
         counts = set(self.limits().given()) | ({self.objective} if not self.budget else set())
-        return tuple(kind for kind in self.units if kind != "bits" or counts & {"latency", "size"})
+        needed = {"bits": {"latency", "size"}, "vocabulary": {"size"}}
+        return tuple(kind for kind in self.units if kind not in needed or counts & needed[kind])
 
     def wants_latency(self) -> bool:
         """Whether the plan depends on measured times."""

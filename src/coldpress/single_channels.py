@@ -104,6 +104,7 @@ def with_channels(space: Space, effects: Effects, kept: Mapping[str, Sequence[in
     """
     wider = with_widths(space, {name: len(channels) for name, channels in kept.items()})
     renewed = Effects(effects.model, wider, effects.moments, effects.remember, effects.batch)
+    renewed.orders.update(effects.orders)
     for unit in space.units:
         if unit.kind == "width":
             order, stay = effects.order(unit.name), set(kept.get(unit.name, ()))

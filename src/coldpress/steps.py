@@ -30,6 +30,7 @@ from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments, collect_moments
 from coldpress.surgery.structure import rebuild
 from coldpress.task import Task
+from coldpress.vocabulary import rarest_first
 
 logger = logging.getLogger("coldpress.pipeline")
 
@@ -89,14 +90,15 @@ def effects_of(run: Run, space: Space) -> tuple[Effects, dict[str, Moments]]:
     effects = Effects(model, space, moments, batch=recipe.batch)
 
     def compute() -> dict[str, list[int]]:
-        widths = [unit.name for unit in space.units if unit.kind == "width"]
+        narrowed = [unit for unit in space.units if unit.kind in ("width", "vocabulary")]
         orders = {}
-        for done, name in enumerate(widths):
+        for done, unit in enumerate(narrowed):
             if tell:
-                tell(done, len(widths))
-            orders[name] = effects.order(name)
-        if tell and widths:
-            tell(len(widths), len(widths))
+                tell(done, len(narrowed))
+            rare = unit.kind == "vocabulary"
+            orders[unit.name] = rarest_first(run.task, unit.target) if rare else effects.order(unit.name)
+        if tell and narrowed:
+            tell(len(narrowed), len(narrowed))
         return orders
 
     effects.orders.update(run.work.json("orders", compute))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers
-from coldpress.errors import ExportError
+from coldpress.errors import ExportError, PlanError
 from coldpress.network import evaluating, forwarding
 from coldpress.plan import Plan, Space
 from coldpress.runtime.sessions import run, session
@@ -54,19 +54,21 @@ def ids(count: int, seed: int = 1) -> Tensor:
 @pytest.fixture(scope="module")
 def made() -> tuple[Words, Space, dict[str, Moments], Effects]:
     model = Words().eval()
-    space = space_of(model, (ids(1),), "rank", "bits")
+    space = space_of(model, (ids(1),), "rank", "bits", "vocabulary")
     moments = collect_moments(model, [site.name for site in space.sites], [ids(64)])
     return model, space, moments, Effects(model, space, moments)
 
 
 def test_large_tables_of_their_own_are_units_where_bytes_matter(made: tuple[Words, Space, object, object]) -> None:
     names = [unit.name for unit in made[1].units if "table" in unit.name or "few" in unit.name]
-    assert names == ["table:rank", "table:bits"]
+    assert names == ["table:rank", "table:bits", "table:vocabulary"]
     assert not any("table" in unit.name for unit in space_of(made[0], (ids(1),), "rank", "width").units)
     assert not any("table" in unit.name for unit in space_of(Words(tied=True), (ids(1),)).units)
 
 
+FEWER = {"table:vocabulary": "512/1000"}
 CHOICES = [{"table:rank": "svd 20"}, {"table:bits": "int8"}, {"table:rank": "svd 20", "table:bits": "int8"}]
+CHOICES += [FEWER, {**FEWER, "table:bits": "int8"}, {**FEWER, **CHOICES[2]}]
 
 
 @pytest.mark.parametrize("choices", CHOICES)
@@ -76,7 +78,7 @@ def test_the_deployed_file_computes_and_weighs_what_was_predicted(
     model, space, moments, effects = made
     with evaluating(model), forwarding(model, effects.replacements(choices)):
         predicted = model(ids(40, 2))
-    student, plan = apply_plan(model, space, Plan(choices), moments=moments)
+    student, plan = apply_plan(model, space, Plan(choices, effects.kept(choices)), moments=moments)
     files = {}
     for name, network, int8 in (("before", model, {}), ("after", student, int8_layers(space, plan, student))):
         files[name] = tmp_path / f"{name}.onnx"
@@ -94,6 +96,35 @@ def test_the_deployed_file_computes_and_weighs_what_was_predicted(
     rebuild(fresh, plan.structure)
     fresh.load_state_dict(student.state_dict())
     torch.testing.assert_close(fresh.eval()(ids(4)), student(ids(4)))
+
+
+def test_tokens_whose_row_is_gone_read_the_nearest(
+    made: tuple[Words, Space, dict[str, Moments], Effects], tmp_path: Path
+) -> None:
+    model, space, moments, _ = made
+    effects = Effects(model, space, moments)
+    effects.orders["table:vocabulary"] = list(range(ROWS))  # those in use go first
+    choices = {"table:vocabulary": "768/1000"}
+    with evaluating(model), forwarding(model, effects.replacements(choices)):
+        predicted = model(ids(40, 2))
+    student, _ = apply_plan(model, space, Plan(choices, effects.kept(choices)))
+    torch.testing.assert_close(student(ids(40, 2)), predicted)
+    table, read = model.table.weight.detach(), student.get_submodule("table")(torch.arange(ROWS))
+    nearest = torch.cdist(table.double(), table[ROWS - 768 :].double()).amin(dim=1).float()
+    torch.testing.assert_close((table - read).norm(dim=1), nearest, rtol=1e-3, atol=1e-3)
+    assert torch.equal(read[ROWS - 768 :], table[ROWS - 768 :])
+    assert not torch.allclose(predicted, model(ids(40, 2)))
+    with pytest.raises(PlanError, match="which rows stay"):
+        apply_plan(model, space, Plan(choices))
+
+
+def test_a_position_table_has_no_vocabulary() -> None:
+    class Places(Words):
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.head(torch.relu(self.hidden(self.table(torch.arange(ids.shape[1])[None]).mean(1))))
+
+    names = {unit.kind for unit in space_of(Places(), (ids(1),)).units if unit.target == "table"}
+    assert names == {"rank", "bits"}
 
 
 def test_rows_that_are_looked_up_count_more_and_full_rank_is_exact(

@@ -76,7 +76,7 @@ def chunks(shapes: Sequence[LayerShape], seed: int = 0) -> Iterable[list[LayerSh
 def key(shape: LayerShape) -> str:
     """A dense layer as text, all that decides its time and nothing else."""
     fields: dict[str, Any] = asdict(plain(shape))
-    for name in ("bias", "method", "rank", "dynamic", "calls"):
+    for name in ("bias", "method", "rank", "dynamic", "calls", "tokens"):
         del fields[name]
     return json.dumps([*fields.values(), *(["dynamic"] if shape.dynamic else [])])
 

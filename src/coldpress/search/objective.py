@@ -26,7 +26,7 @@ DIRECTIONS = {
     "size": "minimize",
     "macs": "minimize",
 }
-ORDERED = ("width",)
+ORDERED = ("width", "vocabulary")
 """Kinds of unit whose options have an order; a sampler is given their position."""
 BATCH = 64
 
@@ -186,7 +186,7 @@ class Objective:
 
     def allowed(self, choices: Mapping[str, str]) -> dict[str, str]:
         """The choices without those that a cost forbids: a rank or int8 that gains nothing here, then widths."""
-        chosen, order = dict(choices), ("rank", "bits", "depth", "width")
+        chosen, order = dict(choices), ("rank", "bits", "depth", "width", "vocabulary")
         while True:
             index = self.space.indices(chosen)
             broken = [factor for cost in self.problem.costs.values() for factor in cost.forbidden(index)]

@@ -17,12 +17,13 @@ from coldpress.space.channels import channel_groups
 from coldpress.space.layers import layer_shapes, table_shapes, tied_modules
 from coldpress.space.meetings import meetings
 from coldpress.space.ranks import METHODS, rank_options
+from coldpress.space.vocabularies import row_options, tables_of_inputs
 from coldpress.space.widths import width_options
 from coldpress.surgery.moments import factors
 
 __all__ = ["ALL_KINDS", "channel_groups", "find_space", "layer_shapes", "residual_blocks"]
 
-ALL_KINDS: tuple[UnitKind, ...] = ("width", "rank", "bits", "depth")
+ALL_KINDS: tuple[UnitKind, ...] = ("width", "rank", "bits", "depth", "vocabulary")
 
 
 class Traceable(Protocol):
@@ -42,8 +43,8 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     Args:
         task: holds ``model``, ``example_inputs`` and ``ignored_layers`` (names of layers, or of modules that hold
             them, that stay as they are).
-        kinds: which kinds of unit to look for: "width", "rank", "bits", "depth"; with "cp" or "tensor-train" rank units
-            have options of this form too.
+        kinds: which kinds of unit to look for: "width", "rank", "bits", "depth", "vocabulary"; with "cp" or
+            "tensor-train" rank units have options of this form too.
 
     Raises:
         SpaceError: if the model has no layer, an ignored layer does not exist, or nothing can be decided.
@@ -72,8 +73,8 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
             groups[f"{name}:width"] = group
             units.append(Unit(f"{name}:width", "width", name, width_options(group)))
     layers = list(shapes)
-    if "bits" in kinds:  # tables are stored and hardly run: they matter where bytes do
-        shapes = {**shapes, **table_shapes(model, example_inputs)}
+    tables = table_shapes(model, example_inputs) if "bits" in kinds or "vocabulary" in kinds else {}
+    shapes = {**shapes, **tables}  # they are stored and hardly run: they matter where bytes do
     tied = {name: other for name, other in tied_modules(model).items() if name in shapes}
     refused |= {
         f"{name}:rank": f"its weight is also that of {other!r}: it keeps its form" for name, other in tied.items()
@@ -86,6 +87,9 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
         units += [Unit(f"{name}:rank", "rank", name, o) for name, o in options.items() if len(o) > 1]
     if "bits" in kinds:
         units += [Unit(f"{name}:bits", "bits", name, (Option(KEEP), STATIC)) for name in free]
+    if "vocabulary" in kinds:
+        read = tables_of_inputs(model, example_inputs, [name for name in tables if name in free])
+        units += [Unit(f"{name}:vocabulary", "vocabulary", name, row_options(free[name].in_channels)) for name in read]
     if "depth" in kinds:
         blocks = [name for name in residual_blocks(model, example_inputs) if not _holds(name, ignored)]
         units += [Unit(f"{name}:depth", "depth", name, (Option(KEEP), Option("drop", drop=True))) for name in blocks]
@@ -119,6 +123,9 @@ def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, C
     index = {unit.name: i for i, unit in enumerate(units)}
     sources: dict[str, list[Source]] = {}
     outputs: dict[str, Source] = {}
+    for unit in units:
+        if unit.kind == "vocabulary":
+            sources[unit.target] = [Source(index[unit.name], unit.options[0].channels or 0)]
     for name, group in groups.items():
         for member in group.members:
             source = Source(index[name], group.channels, member.index.shape[1])

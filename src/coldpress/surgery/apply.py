@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from coldpress.errors import PlanError
 from coldpress.layer_shape import LayerShape
 from coldpress.network import replace_module
-from coldpress.plan import ChannelGroup, Plan, Space
+from coldpress.plan import ChannelGroup, Option, Plan, Space, Unit
 from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices
 from coldpress.surgery.factorize import build_factors, factor_table, factor_weights
 from coldpress.surgery.factorized import Factorized
 from coldpress.surgery.leastsquares import refit_columns
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight, refit, set_weight
+from coldpress.surgery.shared_rows import SharedRows, share_rows
 from coldpress.surgery.structure import Dropped, describe_changes
 
 
@@ -37,7 +38,7 @@ def apply_plan(
     Args:
         model: the original; it is not changed.
         space: the space that the plan was chosen from.
-        plan: ``kept`` must name the channels of every width unit that does not keep.
+        plan: ``kept`` must name the channels, or rows, of every width or vocabulary unit that does not keep.
         moments: second moments of the original's layer inputs: the weights that remain are re-fitted to them.
         calibration: inputs for the sequential re-fit to the original, each ``(images, ...)``; None leaves it out.
         progress: told of the sequential re-fit's (layers done, layers in all).
@@ -62,6 +63,10 @@ def apply_plan(
             )
             set_weight(module, new)
     remove_channels(student, removal)
+    for i, unit in enumerate(space.units):
+        option = space.options(plan.choices)[i]
+        if unit.kind == "vocabulary" and option is not unit.options[0]:
+            share_rows(student, unit.target, _kept(plan, unit, option).tolist())
     factored = {
         name: shape
         for name, shape in configured.items()
@@ -92,15 +97,19 @@ def _removal(space: Space, plan: Plan) -> Removal:
     for i, unit in enumerate(space.units):
         if unit.kind != "width" or options[i].channels in (None, space.groups[unit.name].channels):
             continue
-        if unit.name not in plan.kept:
-            raise PlanError(f"the plan narrows {unit.name!r} but does not say which channels stay")
-        kept = np.array(sorted(plan.kept[unit.name]), dtype=np.int64)
-        if len(kept) != options[i].channels:
-            raise PlanError(
-                f"{unit.name!r}: the option keeps {options[i].channels} channels, the plan lists {len(kept)}"
-            )
-        removal.append((space.groups[unit.name], kept))
+        removal.append((space.groups[unit.name], _kept(plan, unit, options[i])))
     return removal
+
+
+def _kept(plan: Plan, unit: Unit, option: Option) -> Indices:
+    """What stays of a unit that the plan narrows, ascending."""
+    what = "rows" if unit.kind == "vocabulary" else "channels"
+    if unit.name not in plan.kept:
+        raise PlanError(f"the plan narrows {unit.name!r} but does not say which {what} stay")
+    kept = np.array(sorted(plan.kept[unit.name]), dtype=np.int64)
+    if len(kept) != option.channels:
+        raise PlanError(f"{unit.name!r}: the option keeps {option.channels} {what}, the plan lists {len(kept)}")
+    return kept
 
 
 def _columns(module: nn.Module, lost: Indices) -> Indices:
@@ -130,6 +139,8 @@ def _kept_moments(
 
 def _factorize(student: nn.Module, name: str, shape: LayerShape, moments: Tensor | None) -> None:
     module = student.get_submodule(name)
+    if isinstance(module, SharedRows):
+        name, module = f"{name}.table", module.table
     if isinstance(module, nn.Embedding):
         replace_module(student, name, _factored_table(module, shape, moments))
         return

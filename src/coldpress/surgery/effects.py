@@ -1,8 +1,9 @@
 """What a plan does to each layer, at full size: the function that the layer computes under its options.
 
-A channel that is gone is a column of zeros, a factorisation is the dense product of its factors, int8 is rounded
-weights and inputs (dynamic: the inputs of each run over their own range), a dropped block is the identity. Energies are
-measured with these effects; surgery carries the same weights out physically.
+A channel that is gone is a column of zeros, a token whose row is gone reads the nearest that stays, a factorisation is
+the dense product of its factors, int8 is rounded weights and inputs (dynamic: the inputs of each run over their own
+range), a dropped block is the identity. Energies are measured with these effects; surgery carries the same weights out
+physically.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from coldpress.surgery.leastsquares import Consumer, elimination_order, refit_co
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight
 from coldpress.surgery.rounding import round_activation, round_in_runs, round_table, round_weight
+from coldpress.surgery.shared_rows import nearest_rows
 
 Kept = dict[str, tuple[int, ...]]
 
@@ -38,7 +40,7 @@ class Effects:
         batch: samples in one run, where the network is served.
 
     Attributes:
-        orders: width unit name to its channels, first to go first.
+        orders: width unit name to its channels, vocabulary unit name to the table's rows, first to go first.
     """
 
     def __init__(
@@ -52,10 +54,17 @@ class Effects:
         self.model, self.space, self.moments, self.remember, self.batch = model, space, moments, remember, batch
         self.orders: dict[str, list[int]] = {}
         self._weights: dict[tuple[Any, ...], Tensor] = {}
+        self._rows: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
         self._held = 0
 
     def order(self, unit: str) -> list[int]:
-        """The channels of a width unit in the order in which they go (channel-level OBS)."""
+        """The channels of a width unit in the order in which they go (channel-level OBS).
+
+        Of a vocabulary unit the rows: where none was given (`coldpress.vocabulary.rarest_first`), the last first.
+        """
+        if unit not in self.orders and self.space.unit(unit).kind == "vocabulary":
+            rows = self.space.unit(unit).options[0].channels or 0
+            self.orders[unit] = list(range(rows - 1, -1, -1))
         if unit not in self.orders:
             group = self.space.groups[unit]
             consumers = []
@@ -68,12 +77,11 @@ class Effects:
         return self.orders[unit]
 
     def kept(self, choices: Mapping[str, str]) -> Kept:
-        """The channels that stay in every width unit that does not keep all."""
+        """The channels, or rows, that stay in every width or vocabulary unit that does not keep all."""
         found: Kept = {}
         for unit in self.space.units:
             option = unit.options[unit.index(choices[unit.name])] if unit.name in choices else unit.options[0]
-            if unit.kind == "width" and option is not unit.options[0]:
-                assert option.channels is not None
+            if option.channels is not None and option is not unit.options[0]:
                 found[unit.name] = tuple(sorted(self.order(unit.name)[-option.channels :]))
         return found
 
@@ -107,7 +115,7 @@ class Effects:
     ) -> Callable[[Tensor], Tensor]:
         module = self.model.get_submodule(site.name)
         if isinstance(module, nn.Embedding):
-            return self._table(site.name, module, shape)
+            return self._table(site.name, module, shape, next(iter(widths), None))
         key = self._key(site, shape, widths, rows)
         weight = self._weight(key, site, shape, widths, rows)
         matrix, bias = weight[:, :-1].reshape(module.get_parameter("weight").shape), weight[:, -1]
@@ -115,18 +123,26 @@ class Effects:
             matrix = round_weight(matrix)
         return Changed(key, module, matrix, bias, shape.bits == 8, self.batch if shape.dynamic else None)
 
-    def _table(self, name: str, module: nn.Embedding, shape: LayerShape) -> Changed:
-        key = (name, (), (shape.method, shape.rank, shape.bits))
+    def _table(self, name: str, module: nn.Embedding, shape: LayerShape, width: tuple[str, int] | None) -> Changed:
+        key = (name, width, (shape.method, shape.rank, shape.bits))
+        kept, rows = (None, None) if width is None else self._shared_rows(module, *width)
         if key not in self._weights:
-            table, known = module.weight.detach(), self.moments.get(name)
-            factored = shape.method != "dense"
+            whole, known = module.weight.detach(), self.moments.get(name)
+            table, factored = whole if kept is None else whole[kept], shape.method != "dense"
             if factored:
                 stored, weight, bias = factor_table(table, known.matrix if known else None, shape.rank[0])
             else:
                 stored = table
             stored = round_table(stored) if shape.bits == 8 else stored
             self._weights[key] = (stored @ weight.T + bias if factored else stored).to(table.dtype)
-        return Changed(key, module, self._weights[key], self._weights[key].new_zeros(0), False)
+        return Changed(key, module, self._weights[key], self._weights[key].new_zeros(0), False, rows=rows)
+
+    def _shared_rows(self, module: nn.Embedding, unit: str, count: int) -> tuple[Tensor, Tensor]:
+        """The rows that stay where ``count`` do, and of every token its row among them."""
+        if (unit, count) not in self._rows:
+            kept = torch.tensor(sorted(self.order(unit)[-count:]))
+            self._rows[unit, count] = kept, nearest_rows(module.weight.detach(), kept)
+        return self._rows[unit, count]
 
     @staticmethod
     def _key(
@@ -211,6 +227,7 @@ class Changed:
         bias: ``(outputs,)``.
         rounded: whether it runs in int8.
         batch: samples in one run, where each run has a range of its own; None where all have one.
+        rows: of a table of embeddings: of every token its row in ``weight``; None where each has one of its own.
     """
 
     key: tuple[Any, ...]
@@ -219,13 +236,14 @@ class Changed:
     bias: Tensor = field(compare=False)
     rounded: bool
     batch: int | None = None
+    rows: Tensor | None = field(default=None, compare=False)
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """The layer's output."""
         if self.rounded:
             tensor = round_activation(tensor) if self.batch is None else round_in_runs(tensor, self.batch)
         if isinstance(self.module, nn.Embedding):
-            return functional.embedding(tensor, self.weight)
+            return functional.embedding(tensor if self.rows is None else self.rows[tensor], self.weight)
         if isinstance(self.module, nn.Linear):
             return functional.linear(tensor, self.weight, self.bias)
         assert isinstance(self.module, nn.Conv2d)

@@ -14,6 +14,7 @@ from coldpress.network import replace_module
 from coldpress.surgery.eca import ECA, Attended
 from coldpress.surgery.factor_train import TensorTrain
 from coldpress.surgery.factorized import Factorized
+from coldpress.surgery.shared_rows import SharedRows
 
 ATTRIBUTES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features")
 SCALED = (
@@ -84,6 +85,9 @@ def _describe_new(name: str, module: nn.Module) -> dict[str, Any]:
         return {"kind": "tensor-train", **module.describe()}
     if isinstance(module, Factorized):
         return {"kind": "factorized", "parts": [_describe_part(part) for part in module]}
+    if isinstance(module, SharedRows):
+        parts = module.table if isinstance(module.table, Factorized) else [module.table]
+        return {"kind": "shared-rows", "tokens": len(module.rows), "parts": [_describe_part(part) for part in parts]}
     raise PlanError(f"{name!r} became a {type(module).__name__}, which no plan can describe")
 
 
@@ -154,7 +158,11 @@ def _new(spec: Mapping[str, Any]) -> nn.Module:
         return Dropped()
     if spec["kind"] == "tensor-train":
         return TensorTrain(**{key: value for key, value in spec.items() if key != "kind"})
-    return Factorized(*(_part(part) for part in spec["parts"]))
+    parts = [_part(part) for part in spec["parts"]]
+    if spec["kind"] == "shared-rows":
+        rows = torch.zeros(int(spec["tokens"]), dtype=torch.int32)
+        return SharedRows(rows, parts[0] if len(parts) == 1 else Factorized(*parts))
+    return Factorized(*parts)
 
 
 def _part(part: Mapping[str, Any]) -> nn.Module:
