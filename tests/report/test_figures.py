@@ -8,10 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldpress.report import figures
-from coldpress.report.axes import fit_axis
+from coldpress.report.axes import fit_axis, tick_label
 
 reals = st.floats(-1e9, 1e9).map(lambda v: round(v, 6))
 positives = st.floats(1e-6, 1e9)
+
+
+def test_ticks_below_a_thousandth_are_all_written_alike() -> None:
+    assert [tick_label(10.0**-n) for n in range(6)] == ["1", "0.1", "0.01", "0.001", "1e−4", "1e−5"]
+    assert tick_label(2.5e-4) == "2.5e−4"
 
 
 @given(st.lists(reals, min_size=1, max_size=20), st.booleans())

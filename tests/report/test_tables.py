@@ -51,6 +51,12 @@ def test_rows_without_numbers_are_left_out() -> None:
     assert not [label for label in labels if label.startswith("Latency")]
 
 
+def test_only_what_got_worse_is_marked_as_worse() -> None:
+    worse = {row.label.split(" (")[0] for row in tables.comparison(metrics()) if row.worse}
+    assert "Accuracy" in worse
+    assert not worse & {"ONNX file", "Latency, median", "MACs", "Parameters"}
+
+
 @pytest.mark.parametrize(
     ("p", "words"), [(0.2, "no difference is shown"), (1e-9, "p < 0.001, at the 5 % level a difference")]
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from coldpress.report.formats import three
+from coldpress.report.formats import MINUS, three
 
 WIDTH = 420
 HEIGHT = 250
@@ -156,7 +156,10 @@ def frame(
 
 
 def tick_label(value: float) -> str:
-    """A tick's number, without the zeros that a round value does not need."""
+    """A tick's number, without the zeros that a round value does not need; below a thousandth with an exponent."""
+    if 0 < abs(value) < 1e-3:
+        digits, exponent = f"{value:.2e}".split("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", MINUS)
     label = three(value)
     if "." in label and "e" not in label:
         label = label.rstrip("0").rstrip(".")

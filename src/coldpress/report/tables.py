@@ -25,6 +25,11 @@ class Row:
     change: str
     note: str = ""
 
+    @property
+    def worse(self) -> bool:
+        """Whether the change is for the worse: it is not shown as a result then."""
+        return self.change.startswith(formats.MINUS) or self.change.endswith(("slower", "larger", "more", "higher"))
+
 
 def comparison(metrics: Json) -> list[Row]:
     """Before and after, quantity by quantity; those that neither side has are left out.
