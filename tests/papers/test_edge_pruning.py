@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 import coldpress as cp
 from coldpress.cli import app
-from coldpress.commands.reproduce_edge_pruning import cells, markdown
-from coldpress.papers.edge_pruning import AMOUNTS, METHODS, PUBLISHED, SCALES, EdgePruning, masked, prunable
+from coldpress.commands.reproduce_edge_pruning import markdown
+from coldpress.papers.edge_masks import masked, prunable
+from coldpress.papers.edge_pruning import EdgePruning
+from coldpress.papers.edge_pruning_table import AMOUNTS, METHODS, PUBLISHED, SCALES, Row
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -33,14 +35,31 @@ class Net(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def experiment() -> EdgePruning:
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> EdgePruning:
     model = Net().eval()
     x = torch.randn(400, 12, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         labels = model(x).argmax(1)
     parts = [torch.utils.data.TensorDataset(x[i:j], labels[i:j]) for i, j in ((0, 250), (250, 320), (320, 400))]
     task = cp.Task(model, x[:1], train=parts[0], validation=parts[1], test=parts[2])
-    return EdgePruning(task, replace(SCALES["tiny"], seeds=(0, 1)))
+    scale = replace(SCALES["tiny"], seeds=(0, 1), trained=100)
+    return EdgePruning(task, scale, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def rows(experiment: EdgePruning) -> list[Row]:
+    quick = {"units": ("width",), "refit_images": 32, "random_plans": 3, "rounds": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLDPRESS_CACHE", str(experiment.folder / "cache"))
+        return list(experiment.stages(("macs=60%", "macs=1%"), **quick))
+
+
+def made_again(*_: object) -> dict[str, object]:
+    raise AssertionError("a row that was known is made again")
+
+
+def of(rows: list[Row], kind: str, method: str) -> list[Row]:
+    return [row for row in rows if (row.kind, row.method) == (kind, method)]
 
 
 def test_masks_zero_the_smallest_weights_for_a_while() -> None:
@@ -56,51 +75,57 @@ def test_masks_zero_the_smallest_weights_for_a_while() -> None:
     assert prunable(model) == ["first", "second", "head"]
 
 
-def test_the_published_procedure_is_followed_on_the_data_at_hand(experiment: EdgePruning) -> None:
-    teacher, uniform, found = experiment.as_published()
+def test_the_published_procedure_is_followed_on_the_data_at_hand(rows: list[Row]) -> None:
+    teacher, uniform, found = (row for row in rows if row.kind == "as published")
     assert teacher.accuracy == 1.0
     assert teacher.sparsity == 0.0
     assert uniform.sparsity == pytest.approx(0.15 * 2200 / 2283, rel=0.02)
-    assert len(experiment.log) == 5
-    assert all(set(AMOUNTS) >= set(found.facts["amounts"].values()) for _ in [0])
-    best = min(experiment.log, key=lambda entry: entry["fitness"])
-    assert found.accuracy == best["accuracy"]
+    tried = found.facts["iterations"]
+    assert len(tried) == 5
+    assert set(AMOUNTS) >= set(found.facts["amounts"].values())
+    assert found.accuracy == min(tried, key=lambda entry: entry["fitness"])["accuracy"]
     assert found.megabytes == teacher.megabytes
 
 
-def test_corrected_searches_have_the_same_evaluations_and_report_test_data_once(experiment: EdgePruning) -> None:
-    uniform, *rows = experiment.corrected()
-    assert [row.name for row in rows] == [f"{method}, masks" for method in METHODS]
-    assert all(len(row.accuracies) == 2 and row.interval is not None for row in rows)
-    assert uniform.sparsity == pytest.approx(sum(row.sparsity for row in rows) / len(rows), abs=0.01)
-    distilled = experiment.distilled(rows[:1])[0]
-    assert distilled.sparsity >= rows[0].sparsity * 0.5
-    assert distilled.name == "legacy, masks, distilled"
+def test_corrected_searches_have_the_same_evaluations_and_every_seed(rows: list[Row]) -> None:
+    searches = [row for method in METHODS for row in of(rows, "corrected", f"{method}, masks")]
+    assert [row.seed for row in searches] == [0, 1] * len(METHODS)
+    (uniform,) = of(rows, "corrected", "uniform L1, masks")
+    assert uniform.sparsity == pytest.approx(sum(row.sparsity for row in searches) / len(searches), abs=0.01)
+    for row in (uniform, *searches):
+        trained = next(r for r in of(rows, "corrected", f"{row.method}, distilled") if r.seed == row.seed)
+        assert trained.sparsity >= row.sparsity * 0.5
+        assert trained.note == "1 epoch of 100 samples"
+        assert row.facts["comparison"]["difference"] == pytest.approx(row.accuracy - 1.0)
 
 
-def test_physical_rows_are_real_files(experiment: EdgePruning) -> None:
-    quick = {
-        "calibration": 16,
-        "refit_images": 32,
-        "random_plans": 3,
-        "refit_plans": 0,
-        "rounds": 0,
-        "units": ("width",),
-    }
-    plain, distilled = experiment.physical(("macs=60%",), **quick)
-    assert plain.facts["epochs"] == 0
-    assert distilled.facts["epochs"] == 1
-    assert plain.megabytes < experiment.megabytes
-    assert plain.sparsity < 0.01
+def test_physical_rows_are_real_files_and_what_cannot_be_met_is_said(rows: list[Row], experiment: EdgePruning) -> None:
+    for name, epochs in (("coldpress, macs=60%", 0), ("coldpress, macs=60%, distilled", 1)):
+        found = of(rows, "corrected", name)
+        assert [row.seed for row in found] == [0, 1]
+        for row in found:
+            assert row.facts["epochs"] == epochs
+            assert row.megabytes < experiment.megabytes
+            assert row.sparsity < 0.01
+    (skipped, *_) = of(rows, "corrected", "coldpress, macs=1%")
+    assert skipped.accuracy is None
+    assert skipped.note.startswith("skipped: ")
 
 
-def test_the_table_marks_what_is_published(experiment: EdgePruning) -> None:
-    rows = experiment.published()
-    assert [row.accuracy for row in rows] == [accuracy for _, accuracy, _ in PUBLISHED]
+def test_what_is_known_is_not_made_again(rows: list[Row], experiment: EdgePruning) -> None:
+    read = [Row(**row) for row in json.loads(json.dumps([asdict(row) for row in rows]))]
+    again = EdgePruning(experiment.task, experiment.scale, experiment.folder, read)
+    again._masked = again._distilled = again._physical = made_again
+    assert [row.name for row in again.stages(("macs=60%", "macs=1%"))] == [row.name for row in rows]
+
+
+def test_the_table_marks_what_is_published(rows: list[Row]) -> None:
+    assert [row.accuracy for row in rows if row.kind == "published"] == [accuracy for _, accuracy, _ in PUBLISHED]
     text = markdown(rows)
     assert text.count("| published: ") == 3
     assert "91.40 %" in text
-    assert cells(rows[0])[3] == "178.64"
+    assert "178.64" in text
+    assert text.count("; 2 seeds |") == 2 * len(METHODS) + 2
 
 
 def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,14 +135,21 @@ def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.Mo
         "from torch import nn\ndef net():\n    import torch\n    torch.manual_seed(0)\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))\n"
     )
-    monkeypatch.setattr(EdgePruning, "physical", lambda self, **_: [])
+    monkeypatch.setattr(EdgePruning, "_physical", lambda *_: {"accuracy": None, "note": "left out"})
     given = ["--model", f"{model}:net", "--data", "fashion-mini", "--scale", "tiny", "--out", str(out)]
     found = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given])
     assert found.exit_code == 0, found.output
     rows = json.loads((out / "results.json").read_text())["rows"]
-    assert len(rows) == 3 + 3 + 1 + len(METHODS) + 1 + len(METHODS)
+    assert len(rows) == 3 + 3 + 2 * (1 + len(METHODS)) + 4
     assert len((out / "iterations.csv").read_text().splitlines()) == 6
     assert "as published: q-bit search" in (out / "table.md").read_text()
+    monkeypatch.setattr(EdgePruning, "_masked", made_again)
+    again = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given])
+    assert again.exit_code == 0, again.output
+    assert json.loads((out / "results.json").read_text())["rows"] == rows
+    changed = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given, "--seed", "1"])
+    assert changed.exit_code == 2
+    assert "other settings (seed)" in " ".join(changed.output.split())
     other = ["edge-pruning", *given[:-1], "x", "--scale", "x"]
     for wrong, says in ((["nothing", *given], "No such command 'nothing'"), (other, "scale is")):
         refused = CliRunner().invoke(app, ["reproduce", *wrong])

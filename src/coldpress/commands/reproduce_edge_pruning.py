@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,51 +15,87 @@ from coldpress.commands import results
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
 from coldpress.errors import TaskError
-from coldpress.papers.edge_pruning import SCALES, EdgePruning, Row
+from coldpress.papers.edge_pruning import EdgePruning
+from coldpress.papers.edge_pruning_table import SCALES, Row
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 
-HEADS = ("", "accuracy", "95 % interval", "ms a sample", "MB", "zeros", "")
+HEADS = ("", "accuracy", "95 % interval", "change, points", "ms a sample", "MB", "zeros", "")
+TITLE, WORK, ITERATIONS = "Edge pruning by a q-bit search", "work", "iterations.csv"
 
 
 def run(recipe: Recipe, scale: str, folder: Path, overwrite: bool, settings: dict[str, Any]) -> None:
-    """The q-bit search of transformers: published, as published on this task, and corrected."""
+    """The q-bit search of transformers: published, as published on this task, and corrected; what is not there yet."""
     results.check_scale(scale, SCALES)
-    results.begin(folder, overwrite)
+    same: dict[str, Any] = {"model": recipe.model, "weights": recipe.weights, "data": recipe.data, "seed": recipe.seed}
+    same |= {"scale": asdict(SCALES[scale])}
+    earlier = results.begin(folder, overwrite, same)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    known = [Row(**row) for row in earlier.get("rows", [])]
     task = read_task(recipe)
     if task.validation is None or task.test is None:
         raise TaskError("searching, choosing and reporting need data of their own: give train, validation and test")
-    head = results.head(recipe, scale=scale)
+    head = results.head(recipe, scale=scale, settings=same)
+    if not earlier:
+        shutil.rmtree(folder / WORK, ignore_errors=True)
     rows: list[Row] = []
     with progress_bars() as tell:
-        experiment = EdgePruning(task, SCALES[scale], tell)
-        for found in experiment.stages(**settings):
-            rows += found  # kept as soon as it is there
-            results.write(folder, {**head, "rows": [asdict(row) for row in rows]}, markdown(rows))
-    with (folder / "iterations.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(experiment.log[0]))
+        experiment = EdgePruning(task, SCALES[scale], folder / WORK, known, tell)
+        for row in experiment.stages(**settings):  # each is kept as soon as it is there, and those of the run before
+            rows.append(row)
+            there = {row.name for row in rows}
+            both = [*rows, *(row for row in known if row.name not in there)]
+            results.write(folder, {**head, "rows": [asdict(row) for row in both]}, markdown(both))
+    write_iterations(rows, folder / ITERATIONS)
+    out.print(results.shown(TITLE, HEADS, all_cells(rows)))
+    out.print(f"Wrote {folder}: {results.RESULTS}, {results.TABLE}, {ITERATIONS}", highlight=False, soft_wrap=True)
+
+
+def write_iterations(rows: Sequence[Row], path: Path) -> None:
+    """The published search, iteration by iteration."""
+    entries = next(row.facts["iterations"] for row in rows if "iterations" in row.facts)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(entries[0]))
         writer.writeheader()
-        writer.writerows(experiment.log)
-    out.print(results.shown("Edge pruning by a q-bit search", HEADS, [cells(row) for row in rows]))
-    out.print(f"Wrote {folder}: results.json, table.md, iterations.csv", highlight=False, soft_wrap=True)
+        writer.writerows(entries)
 
 
-def cells(row: Row) -> list[str]:
-    """A row's figures as words; of several seeds the mean, and least to most."""
-    low, high = min(row.accuracies), max(row.accuracies)
-    spread = f" ({formats.percent(low, 2)} to {formats.percent(high, 2)})" if len(row.accuracies) > 1 else ""
-    return [
-        f"{row.kind}: {row.name}",
-        formats.percent(row.accuracy, 2) + spread,
-        formats.interval(row.interval) if row.interval else "",
-        f"{row.milliseconds:.2f}" if row.milliseconds is not None else "",
-        f"{row.megabytes:.1f}" if row.megabytes is not None else "",
-        formats.percent(row.sparsity),
-        row.note,
-    ]
+def all_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Every method's figures as words: means over seeds, and least to most."""
+    names = dict.fromkeys((row.kind, row.method) for row in rows)
+    return [_cells([row for row in rows if (row.kind, row.method) == name]) for name in names]
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """For a page."""
-    return results.as_markdown(HEADS, [cells(row) for row in rows])
+    return results.as_markdown(HEADS, all_cells(rows))
+
+
+def _cells(rows: Sequence[Row]) -> list[str]:
+    title, done = f"{rows[0].kind}: {rows[0].method}", [row for row in rows if row.accuracy is not None]
+    if not done:
+        return [title, *[""] * 6, rows[0].note]
+
+    def spread(value: Callable[[Row], float | None], show: Callable[[float], str]) -> str:
+        values = [found for row in done if (found := value(row)) is not None]
+        if not values:
+            return ""
+        mean = show(sum(values) / len(values))
+        return mean if len(values) == 1 else f"{mean} ({show(min(values))} to {show(max(values))})"
+
+    def change(row: Row) -> float | None:
+        found = row.facts.get("comparison")
+        return None if found is None else float(found["difference"])
+
+    seeds = f"; {len(done)} seeds" if len(done) > 1 else ""
+    interval = formats.interval(done[0].interval) + (" (first seed)" if seeds else "") if done[0].interval else ""
+    return [
+        title,
+        spread(lambda row: row.accuracy, lambda v: formats.percent(v, 2)),
+        interval,
+        spread(change, formats.signed),
+        spread(lambda row: row.milliseconds, lambda v: f"{v:.2f}"),
+        spread(lambda row: row.megabytes, lambda v: f"{v:.1f}"),
+        spread(lambda row: row.sparsity, formats.percent),
+        done[0].note + seeds,
+    ]
