@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 
 from coldpress.recipe import Recipe
 from coldpress.runtime.devices import device
@@ -15,9 +16,17 @@ def run_key(task: Task, recipe: Recipe) -> str:
 
 
 def measurements_key(task: Task, recipe: Recipe) -> str:
-    """Names what prices and sensitivities depend on: not the budget, nor how a plan is found."""
+    """Names what prices and sensitivities depend on, coldpress' version too: not budgets, nor how a plan is found."""
     machine = device(recipe.threads).fingerprint if recipe.device == "host" else recipe.device
-    return _key(f"{recipe.measurements_key()} {machine}", task)
+    return _key(f"{recipe.measurements_key()} {machine} {version()}", task)
+
+
+def version() -> str:
+    """Of coldpress as it is installed; "0" where it is not."""
+    try:
+        return importlib.metadata.version("coldpress")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
 
 
 def _key(settings: str, task: Task) -> str:

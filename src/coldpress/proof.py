@@ -24,6 +24,7 @@ from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
 from coldpress.generation import FILE as WITH_PAST
 from coldpress.generation import export_with_past
+from coldpress.keys import version
 from coldpress.plan import Plan, Space
 from coldpress.pretrained import save_pretrained
 from coldpress.recipe import Recipe
@@ -216,20 +217,13 @@ def _side(model: nn.Module, path: Path, timing: Timing, judged: Evaluation | Non
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     return {
-        "coldpress": _version(),
+        "coldpress": version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "onnx": importlib.metadata.version("onnx"),
         "onnxruntime": importlib.metadata.version("onnxruntime"),
         "numpy": importlib.metadata.version("numpy"),
     }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("coldpress")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 def reproduce_command() -> str | None:
