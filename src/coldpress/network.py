@@ -55,6 +55,12 @@ def logits_of(output: Any) -> Tensor:
     return logits.flatten(0, 1) if logits.dim() == 3 else logits
 
 
+def divergence(teacher: Tensor, logits: Tensor) -> float:
+    """Mean KL(teacher || student) in nats from logits ``(images, classes)``."""
+    log_p, log_q = teacher.double().log_softmax(dim=1), logits.double().log_softmax(dim=1)
+    return float((log_p.exp() * (log_p - log_q)).sum(dim=1).mean())
+
+
 class NotedCalls(TorchFunctionMode):
     """Tells ``note`` the name and the arguments of every torch function that is called while the context lasts."""
 

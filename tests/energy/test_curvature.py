@@ -16,9 +16,9 @@ from coldpress.energy.correlation import (
     rank_correlation,
     without_dead_choices,
 )
-from coldpress.energy.curvature import Sensitivities, divergence, sensitivities
+from coldpress.energy.curvature import Sensitivities, sensitivities
 from coldpress.errors import TaskError
-from coldpress.network import evaluating, first_tensor
+from coldpress.network import divergence, evaluating, first_tensor
 from coldpress.plan import Plan, Space
 from coldpress.problem import Problem
 from coldpress.surgery.apply import apply_plan

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from coldpress.energy.curvature import divergence
 from coldpress.energy.filter_correlation import compare_energies, random_samples
 from coldpress.energy.filter_curvature import curvature
 from coldpress.energy.weight_norm import weight_norm
 from coldpress.errors import TaskError
-from coldpress.network import forwarding
+from coldpress.network import divergence, forwarding
 from coldpress.surgery.decode import changed_layers
 from tiny import build, filters_of, inputs_of
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 import coldpress as cp
 from coldpress.deploy import export_both, int8_layers
-from coldpress.energy.curvature import divergence
 from coldpress.energy.suffix import Suffix
-from coldpress.network import evaluating
+from coldpress.network import divergence, evaluating
 from coldpress.plan import Plan, Space
 from coldpress.pretrained import save_pretrained
 from coldpress.runtime import export, run, session

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coldpress.energy.curvature import divergence
-from coldpress.network import evaluating, first_tensor
+from coldpress.network import divergence, evaluating, first_tensor
 from coldpress.plan import Plan
 from coldpress.pricing import half_width
 from coldpress.surgery.apply import apply_plan

@@ -88,7 +88,11 @@ Units = Annotated[
 ]
 Int8 = Annotated[
     str | None,
-    typer.Option(help=_says("int8", "form for linear layers: static, dynamic, both, or auto, by what measures faster")),
+    typer.Option(
+        help=_says(
+            "int8", "form for linear layers: static, dynamic, both, or auto, by what measures faster (search: static)"
+        )
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(help=_says("epochs", "of distillation; 0 trains nothing"))]
 Rate = Annotated[float | None, typer.Option(help=_says("lr", "highest learning rate"))]

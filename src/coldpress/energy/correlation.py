@@ -10,8 +10,9 @@ import numpy as np
 from scipy import stats
 from torch import Tensor, nn
 
-from coldpress.energy.curvature import Replacing, Sensitivities, divergence
+from coldpress.energy.curvature import Replacing, Sensitivities
 from coldpress.energy.suffix import Suffix
+from coldpress.network import divergence
 from coldpress.plan import Space
 from coldpress.problem import Energy
 

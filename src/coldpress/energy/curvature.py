@@ -239,9 +239,3 @@ def _parts(model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[Sequence[Tens
 
 def _indices(space: Space, choices: Mapping[str, str]) -> list[int]:
     return [unit.index(choices[unit.name]) if unit.name in choices else 0 for unit in space.units]
-
-
-def divergence(teacher: Tensor, logits: Tensor) -> float:
-    """Mean KL(teacher || student) in nats from logits ``(images, classes)``."""
-    log_p, log_q = teacher.double().log_softmax(dim=1), logits.double().log_softmax(dim=1)
-    return float((log_p.exp() * (log_p - log_q)).sum(dim=1).mean())

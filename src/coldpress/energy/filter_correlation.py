@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from coldpress.energy.correlation import rank_correlation
-from coldpress.energy.curvature import divergence
 from coldpress.energy.suffix import Suffix
 from coldpress.filters import FilterSpace
+from coldpress.network import divergence
 from coldpress.surgery.decode import replacements
 
 Sample = dict[str, int]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from coldpress.energy.curvature import divergence
 from coldpress.energy.features import from_features
 from coldpress.energy.suffix import Suffix
 from coldpress.errors import TaskError
 from coldpress.filters import FilterSpace
+from coldpress.network import divergence
 from coldpress.surgery.channels import removed_indices
 from coldpress.surgery.decode import changed_layers
 

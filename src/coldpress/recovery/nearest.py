@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from coldpress.energy.curvature import divergence
-from coldpress.network import evaluating, logits_of
+from coldpress.network import divergence, evaluating, logits_of
 from coldpress.recovery.batchnorm import recalibrate
 
 
