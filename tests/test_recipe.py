@@ -40,6 +40,14 @@ def test_yaml_is_read_back_as_it_was(recipe: Recipe, tmp_path_factory: pytest.Te
     assert again.key() == recipe.key()
 
 
+def test_a_vocabulary_is_decided_where_bytes_count_or_a_plan_names_it() -> None:
+    assert "vocabulary" in Recipe(budget=("size=50%",)).kinds()
+    assert "vocabulary" not in Recipe(budget=("latency=50%",)).kinds()
+    assert "vocabulary" in Recipe(budget=("latency=50%",), choices=("table:vocabulary=512/1000",)).kinds()
+    with pytest.raises(TaskError, match=r"nothing is left to decide.*vocabulary \(size\)"):
+        Recipe(budget=("latency=50%",), units=("vocabulary",)).kinds()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

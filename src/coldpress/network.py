@@ -144,9 +144,12 @@ def token_mask(inputs: Sequence[Tensor]) -> Tensor | None:
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put ``module`` in the place called ``name``."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+    """Put ``module`` in the place called ``name``, and wherever else the module that stands there is used."""
+    old = model.get_submodule(name)
+    for other, same in list(model.named_modules(remove_duplicate=False)):
+        if same is old:
+            parent, _, child = other.rpartition(".")
+            setattr(model.get_submodule(parent), child, module)
 
 
 def under(name: str, modules: Iterable[str]) -> bool:

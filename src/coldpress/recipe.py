@@ -177,10 +177,21 @@ class Recipe:
         return {unit: label for unit, _, label in pairs}
 
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of unit that are decided: bits only where size or latency count, vocabularies where size does."""
+        """The kinds of unit that are decided: bits only where size or latency count, vocabularies where size does.
+
+        Those of ``choices`` always are.
+
+        Raises:
+            TaskError: none is left.
+        """
         counts = set(self.limits().given()) | ({self.objective} if not self.budget else set())
         needed = {"bits": {"latency", "size"}, "vocabulary": {"size"}}
-        return tuple(kind for kind in self.units if kind not in needed or counts & needed[kind])
+        chosen = {unit.rpartition(":")[2] for unit in self.chosen()}
+        found = tuple(kind for kind in self.units if kind in chosen or kind not in needed or counts & needed[kind])
+        if not found:
+            idle = " and ".join(f"{kind} ({' or '.join(sorted(needed[kind]))})" for kind in self.units)
+            raise TaskError(f"nothing is left to decide: the budget does not speak of what would count for {idle}")
+        return found
 
     def wants_latency(self) -> bool:
         """Whether the plan depends on measured times."""

@@ -90,18 +90,20 @@ def effects_of(run: Run, space: Space) -> tuple[Effects, dict[str, Moments]]:
     effects = Effects(model, space, moments, batch=recipe.batch)
 
     def compute() -> dict[str, list[int]]:
-        narrowed = [unit for unit in space.units if unit.kind in ("width", "vocabulary")]
+        widths = [unit.name for unit in space.units if unit.kind == "width"]
         orders = {}
-        for done, unit in enumerate(narrowed):
+        for done, name in enumerate(widths):
             if tell:
-                tell(done, len(narrowed))
-            rare = unit.kind == "vocabulary"
-            orders[unit.name] = rarest_first(run.task, unit.target) if rare else effects.order(unit.name)
-        if tell and narrowed:
-            tell(len(narrowed), len(narrowed))
+                tell(done, len(widths))
+            orders[name] = effects.order(name)
+        if tell and widths:
+            tell(len(widths), len(widths))
         return orders
 
     effects.orders.update(run.work.json("orders", compute))
+    for unit in space.units:
+        if unit.kind == "vocabulary":  # counted each time: it depends on all of train, which no key of a run tells
+            effects.orders[unit.name] = rarest_first(run.task, unit.target)
     return effects, moments
 
 

@@ -39,4 +39,5 @@ def rarest_first(task: Task, table: str) -> list[int]:
 
 
 def _count(seen: Tensor, ids: Tensor) -> None:
-    seen += torch.bincount(ids.flatten(), minlength=len(seen))
+    known = ids[(ids >= 0) & (ids < len(seen))]  # others the model puts right, or leaves out
+    seen += torch.bincount(known, minlength=len(seen))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -13,14 +15,17 @@ from coldpress.cost.size import size_cost
 from coldpress.deploy import export_both, int8_layers
 from coldpress.errors import ExportError, PlanError
 from coldpress.network import evaluating, forwarding
-from coldpress.plan import Plan, Space
+from coldpress.plan import Option, Plan, Space
 from coldpress.runtime.sessions import run, session
 from coldpress.runtime.tables import round_tables
+from coldpress.space.vocabularies import tables_of_inputs
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.factorize import factor_table
 from coldpress.surgery.moments import Moments, collect_moments
+from coldpress.surgery.shared_rows import SharedRows, share_rows
 from coldpress.surgery.structure import rebuild
+from coldpress.vocabulary import rarest_first
 from tiny import space_of
 
 ROWS, FEATURES = 1000, 80
@@ -69,6 +74,7 @@ def test_large_tables_of_their_own_are_units_where_bytes_matter(made: tuple[Word
 FEWER = {"table:vocabulary": "512/1000"}
 CHOICES = [{"table:rank": "svd 20"}, {"table:bits": "int8"}, {"table:rank": "svd 20", "table:bits": "int8"}]
 CHOICES += [FEWER, {**FEWER, "table:bits": "int8"}, {**FEWER, **CHOICES[2]}]
+UNPAID = {**FEWER, "table:rank": "svd 72"}
 
 
 @pytest.mark.parametrize("choices", CHOICES)
@@ -110,12 +116,75 @@ def test_tokens_whose_row_is_gone_read_the_nearest(
     student, _ = apply_plan(model, space, Plan(choices, effects.kept(choices)))
     torch.testing.assert_close(student(ids(40, 2)), predicted)
     table, read = model.table.weight.detach(), student.get_submodule("table")(torch.arange(ROWS))
-    nearest = torch.cdist(table.double(), table[ROWS - 768 :].double()).amin(dim=1).float()
-    torch.testing.assert_close((table - read).norm(dim=1), nearest, rtol=1e-3, atol=1e-3)
+    alike = torch.nn.functional.cosine_similarity(table[:, None], table[None, ROWS - 768 :], dim=2)
+    torch.testing.assert_close(torch.cosine_similarity(table, read), alike.amax(dim=1), rtol=1e-4, atol=1e-4)
     assert torch.equal(read[ROWS - 768 :], table[ROWS - 768 :])
     assert not torch.allclose(predicted, model(ids(40, 2)))
     with pytest.raises(PlanError, match="which rows stay"):
         apply_plan(model, space, Plan(choices))
+    for wrong in ((0,) * 768, range(-1, 767), range(500, 1268)):
+        with pytest.raises(PlanError, match="rows twice, or others than 0 to 999"):
+            apply_plan(model, space, Plan(choices, {"table:vocabulary": tuple(wrong)}))
+
+
+def test_what_fills_texts_up_is_nobodys_nearest_and_stays_what_it_is() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(1000, 16, padding_idx=3))
+    share_rows(model, "0", range(2, 600))
+    shared = model[0]
+    assert isinstance(shared, SharedRows)
+    assert isinstance(shared.table, nn.Embedding)
+    assert shared.table.padding_idx == 1
+    readers = (shared.rows == 1).nonzero().ravel().tolist()
+    assert readers == [3]
+    assert torch.equal(shared(torch.tensor([3]))[0], torch.zeros(16))
+
+
+def test_factors_that_do_not_pay_with_fewer_rows_are_left_out_alike(
+    made: tuple[Words, Space, dict[str, Moments], Effects],
+) -> None:
+    model, space, moments, _ = made
+    wide = replace(
+        space.unit("table:rank"),
+        options=(*space.unit("table:rank").options, Option("svd 72", method="svd", rank=(72,))),
+    )
+    space = replace(space, units=tuple(wide if unit.name == wide.name else unit for unit in space.units))
+    effects = Effects(model, space, moments, remember=100_000)
+    with evaluating(model), forwarding(model, effects.replacements(UNPAID)):
+        predicted = model(ids(40, 2))
+    student, _ = apply_plan(model, space, Plan(UNPAID, effects.kept(UNPAID)), moments=moments)
+    torch.testing.assert_close(student(ids(40, 2)), predicted, rtol=1e-4, atol=1e-4)
+    assert effects._held <= 100_000
+    assert sum(weight.numel() * 4 for weight in effects._weights.values()) == effects._held
+
+
+def test_a_table_under_two_names_is_replaced_under_both() -> None:
+    model = Words()
+    model.embeddings = nn.ModuleDict({"again": model.table})
+    model.forward = lambda ids: Words.forward(model, ids)
+    space = space_of(model.eval(), (ids(1),), "vocabulary")
+    effects = Effects(model, space, {})
+    student, plan = apply_plan(model, space, Plan(FEWER, effects.kept(FEWER)))
+    assert student.embeddings["again"] is student.table
+    assert list(plan.structure) == ["table"]
+
+
+def test_the_input_that_a_table_reads_is_told_from_others_that_look_alike() -> None:
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.user, self.item, self.place = nn.Embedding(2000, 40), nn.Embedding(3000, 40), nn.Embedding(2000, 40)
+            self.head = nn.Linear(40, 3)
+
+        def forward(self, user: Tensor, item: Tensor, places: Tensor) -> Tensor:
+            return self.head((self.item(item.clamp(min=0)) + self.user(user) + self.place(places)).mean(1))
+
+    model, zeros = Pairs().eval(), torch.zeros(1, 4, dtype=torch.int64)
+    given = (zeros, zeros, torch.arange(4)[None])
+    assert tables_of_inputs(model, given, ["user", "item", "place"]) == {"user": 0, "item": 1}
+    task = SimpleNamespace(model=model, example_inputs=given, train=object(), tokenizer=None)
+    task.batches = lambda *_: [((zeros, torch.tensor([[5, 5, 7, -1]]), given[2]), None)]
+    assert rarest_first(task, "item")[-2:] == [7, 5]
 
 
 def test_a_position_table_has_no_vocabulary() -> None:

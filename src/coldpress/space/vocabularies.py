@@ -16,16 +16,37 @@ LEAST_ROWS = 512
 
 
 def tables_of_inputs(model: nn.Module, example_inputs: Sequence[Tensor], names: Collection[str]) -> dict[str, int]:
-    """The tables among ``names`` that are read by just what an input of the model holds, with that input's number."""
+    """The tables among ``names`` that are read by just what one input of the model holds, with that input's number.
+
+    An input counts where the table goes on reading it when it is changed. One whose example is 0, 1, 2, ... does not:
+    it may hold positions, and those that training data lacks would be lost.
+    """
+    sizes = {name: len(model.get_submodule(name).get_parameter("weight")) for name in names}
     found: dict[str, int] = {}
+    for number, given in enumerate(example_inputs):
+        if given.is_floating_point() or (given.shape[-1] > 1 and bool((given.diff(dim=-1) == 1).all())):
+            continue
+        reading = {name for name, read in _read(model, example_inputs, sizes) if torch.equal(read, given)}
+        for name in reading - set(found):
+            changed = [*example_inputs]
+            changed[number] = (given + 1) % sizes[name]
+            if any(torch.equal(read, changed[number]) for _, read in _read(model, changed, [name])):
+                found[name] = number
+    return found
+
+
+def _read(model: nn.Module, inputs: Sequence[Tensor], names: Collection[str]) -> list[tuple[str, Tensor]]:
+    """What each of these tables is given in one run; nothing where the model does not take such inputs."""
+    seen: list[tuple[str, Tensor]] = []
 
     def note(name: str, arguments: tuple[Tensor, ...], _: Tensor) -> None:
-        for number, given in enumerate(example_inputs):
-            if arguments and arguments[0].shape == given.shape and torch.equal(arguments[0], given):
-                found.setdefault(name, number)
+        seen.append((name, arguments[0]))
 
-    run_watched(model, example_inputs, {model.get_submodule(name): name for name in names}, note)
-    return found
+    try:
+        run_watched(model, inputs, {model.get_submodule(name): name for name in names}, note)
+    except (RuntimeError, IndexError, ValueError):  # a mask, say, with other numbers in it
+        return []
+    return seen
 
 
 def row_options(rows: int) -> tuple[Option, ...]:

@@ -109,6 +109,9 @@ def _kept(plan: Plan, unit: Unit, option: Option) -> Indices:
     kept = np.array(sorted(plan.kept[unit.name]), dtype=np.int64)
     if len(kept) != option.channels:
         raise PlanError(f"{unit.name!r}: the option keeps {option.channels} {what}, the plan lists {len(kept)}")
+    whole = unit.options[0].channels
+    if unit.kind == "vocabulary" and (len(np.unique(kept)) < len(kept) or kept[0] < 0 or kept[-1] >= (whole or 0)):
+        raise PlanError(f"{unit.name!r}: the plan lists rows twice, or others than 0 to {(whole or 0) - 1}")
     return kept
 
 

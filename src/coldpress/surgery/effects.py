@@ -128,14 +128,25 @@ class Effects:
         kept, rows = (None, None) if width is None else self._shared_rows(module, *width)
         if key not in self._weights:
             whole, known = module.weight.detach(), self.moments.get(name)
-            table, factored = whole if kept is None else whole[kept], shape.method != "dense"
+            table = whole if kept is None else whole[kept]
+            factored = shape.method != "dense" and shape.factors_pay
             if factored:
                 stored, weight, bias = factor_table(table, known.matrix if known else None, shape.rank[0])
             else:
                 stored = table
             stored = round_table(stored) if shape.bits == 8 else stored
-            self._weights[key] = (stored @ weight.T + bias if factored else stored).to(table.dtype)
-        return Changed(key, module, self._weights[key], self._weights[key].new_zeros(0), False, rows=rows)
+            changed = self._remembered(key, (stored @ weight.T + bias if factored else stored).to(whole.dtype))
+        else:
+            changed = self._weights[key]
+        return Changed(key, module, changed, changed.new_zeros(0), False, rows=rows)
+
+    def _remembered(self, key: tuple[Any, ...], weight: Tensor) -> Tensor:
+        """A changed weight, kept for the next time while there is room."""
+        size = weight.numel() * weight.element_size()
+        if self._held + size <= self.remember:
+            self._weights[key] = weight
+            self._held += size
+        return weight
 
     def _shared_rows(self, module: nn.Embedding, unit: str, count: int) -> tuple[Tensor, Tensor]:
         """The rows that stay where ``count`` do, and of every token its row among them."""
@@ -181,11 +192,7 @@ class Effects:
             part = torch.zeros_like(part).index_copy(0, live, effective_weight(factors, shape.method))
         result = torch.zeros(weight.shape, dtype=module.get_parameter("weight").dtype)
         result[:, kept], result[:, -1] = part[:, :-1].to(result.dtype), part[:, -1].to(result.dtype)
-        size = result.numel() * result.element_size()
-        if self._held + size <= self.remember:
-            self._weights[key] = result
-            self._held += size
-        return result
+        return self._remembered(key, result)
 
     def _kept_rows(self, name: str, count: int, rows: tuple[str, int] | None) -> Tensor:
         if rows is None:

@@ -37,7 +37,10 @@ class SharedRows(nn.Module):
 
 
 def nearest_rows(table: Tensor, kept: Tensor) -> Tensor:
-    """Of every row of a table the nearest one that stays (Euclidean distance), as its position among these.
+    """Of every row of a table the one that stays and points most nearly its way, as its position among these.
+
+    The direction tells (cosine), not the distance: short rows, such as that of a token that training never showed, are
+    near to all others. Rows of zeros, which fill texts up, are nobody's nearest.
 
     Args:
         table: ``(rows, features)``.
@@ -50,10 +53,11 @@ def nearest_rows(table: Tensor, kept: Tensor) -> Tensor:
     found[kept] = torch.arange(len(kept))
     lost = torch.ones(len(table), dtype=torch.bool)
     lost[kept] = False
-    stay = table[kept].float()
-    half = stay.square().sum(dim=1) / 2
+    lengths = table.float().norm(dim=1, keepdim=True)
+    stay, empty = table[kept].float() / lengths[kept].clamp_min(1e-12), lengths[kept, 0] == 0
     for part in torch.split(lost.nonzero()[:, 0], CHUNK):
-        found[part] = (table[part].float() @ stay.T - half).argmax(dim=1)
+        alike = (table[part].float() @ stay.T).masked_fill(empty, -torch.inf)
+        found[part] = alike.argmax(dim=1)
     return found
 
 
@@ -63,5 +67,8 @@ def share_rows(model: nn.Module, name: str, kept: Sequence[int]) -> None:
     assert isinstance(module, nn.Embedding)
     stay = torch.as_tensor(kept, dtype=torch.int64)
     weight = module.weight.detach()
-    table = nn.Embedding(len(stay), weight.shape[1], _weight=weight[stay].clone()).train(module.training)
-    replace_module(model, name, SharedRows(nearest_rows(weight, stay), table).train(module.training))
+    rows = nearest_rows(weight, stay)
+    padding = None if module.padding_idx is None else int(rows[module.padding_idx])
+    table = nn.Embedding(len(stay), weight.shape[1], padding, _weight=weight[stay].clone()).train(module.training)
+    table.weight.requires_grad_(module.weight.requires_grad)
+    replace_module(model, name, SharedRows(rows, table).train(module.training))

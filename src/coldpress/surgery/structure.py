@@ -95,7 +95,8 @@ def _describe_part(part: nn.Module) -> dict[str, Any]:
     if isinstance(part, nn.Linear):
         return {"in_features": part.in_features, "out_features": part.out_features, "bias": part.bias is not None}
     if isinstance(part, nn.Embedding):
-        return {"num_embeddings": part.num_embeddings, "embedding_dim": part.embedding_dim}
+        padding = {} if part.padding_idx is None else {"padding_idx": part.padding_idx}
+        return {"num_embeddings": part.num_embeddings, "embedding_dim": part.embedding_dim, **padding}
     assert isinstance(part, nn.Conv2d)
     values = {key: getattr(part, key) for key in CONV}
     return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()} | {"bias": part.bias is not None}
