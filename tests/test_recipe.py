@@ -52,6 +52,8 @@ def test_a_vocabulary_is_decided_where_bytes_count_or_a_plan_names_it() -> None:
     ("values", "message"),
     [
         ({"epoch": 3}, "no 'epoch'; it has: .*epochs"),
+        ({"device": "toaster"}, "no device is called"),
+        ({"memory": "nonsense"}, "give bytes, 512MB say"),
         ({"units": ["width", "depht"]}, "width, rank, bits, depth"),
         ({"units": []}, "units"),
         ({"energy": "fisher2"}, "curvature or separable"),

@@ -37,6 +37,8 @@ def edge_pruning(
 ) -> None:
     """Masks of transformers by a q-bit search: as published, and corrected, side by side.
 
+    A run that was stopped goes on with the rows that are missing when the same command is given again.
+
     Example: [bold]coldpress reproduce edge-pruning --model hf:FOLDER --data TEXTS --scale short --out results[/bold]
     """
     from coldpress.commands import reproduce_edge_pruning as command

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 
+from coldpress import __version__
 from coldpress.recipe import Recipe
 from coldpress.runtime.devices import device
 from coldpress.task import Task
@@ -18,15 +18,7 @@ def run_key(task: Task, recipe: Recipe) -> str:
 def measurements_key(task: Task, recipe: Recipe) -> str:
     """Names what prices and sensitivities depend on, coldpress' version too: not budgets, nor how a plan is found."""
     machine = device(recipe.threads).fingerprint if recipe.device == "host" else recipe.device
-    return _key(f"{recipe.measurements_key()} {machine} {version()}", task)
-
-
-def version() -> str:
-    """Of coldpress as it is installed; "0" where it is not."""
-    try:
-        return importlib.metadata.version("coldpress")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
+    return _key(f"{recipe.measurements_key()} {machine} {__version__}", task)
 
 
 def _key(settings: str, task: Task) -> str:

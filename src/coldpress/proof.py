@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from coldpress import scores
+from coldpress import __version__, scores
 from coldpress.artifact import save_model
 from coldpress.cost.profiles import HOST, profile
 from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, sparsity, time_files
@@ -24,7 +24,6 @@ from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
 from coldpress.generation import FILE as WITH_PAST
 from coldpress.generation import export_with_past
-from coldpress.keys import version
 from coldpress.plan import Plan, Space
 from coldpress.pretrained import save_pretrained
 from coldpress.recipe import Recipe
@@ -217,7 +216,7 @@ def _side(model: nn.Module, path: Path, timing: Timing, judged: Evaluation | Non
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     return {
-        "coldpress": version(),
+        "coldpress": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "onnx": importlib.metadata.version("onnx"),

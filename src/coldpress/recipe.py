@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 import yaml
 
 from coldpress.budget import Budget
-from coldpress.errors import ColdpressError, TaskError
+from coldpress.cost.profiles import HOST, profile
+from coldpress.errors import BudgetError, ColdpressError, TaskError
 from coldpress.layer_shape import MORE_METHODS
 
 Objective = Literal["latency", "size", "macs"]
@@ -158,6 +159,8 @@ class Recipe:
                 raise TaskError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
         Budget.parse(self.budget)
         self.memory_bytes()
+        if self.device != HOST:
+            profile(self.device)
 
     def memory_bytes(self) -> int | None:
         """The memory limit in bytes. Raises BudgetError when it is none."""
@@ -165,7 +168,10 @@ class Recipe:
             return None
         if str(self.memory).strip().endswith("%"):
             raise TaskError(f"memory is {self.memory!r}; a share of what? Give bytes, 512MB say")
-        return int(Budget.parse([f"size={self.memory}"]).resolve({"size": 1.0})["size"])
+        try:
+            return int(Budget.parse([f"size={self.memory}"]).resolve({"size": 1.0})["size"])
+        except BudgetError as error:
+            raise TaskError(f"memory is {self.memory!r}; give bytes, 512MB say") from error
 
     def limits(self) -> Budget:
         """The budget as an object."""

@@ -58,7 +58,8 @@ class Task:
         ignored_layers: names of modules that are left as they are.
         seed: of the splits and of the calibration draw.
         name: for reports; the model's class name by default.
-        tokenizer: a Hugging Face tokenizer that belongs to the model; it goes into the artifact.
+        tokenizer: a Hugging Face tokenizer that belongs to the model; it goes into the artifact, and its special tokens
+            keep their rows where a table of embeddings loses some.
 
     Attributes:
         num_classes: number of logits.

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import coldpress as cp
+from coldpress.commands.subject import read_task
 from coldpress.errors import TaskError
 from coldpress.plan import Plan
 from coldpress.pretrained import save_pretrained
@@ -83,6 +84,71 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
         cp.zoo.model(f"hf:{tmp_path}/none")
     with pytest.raises(TaskError, match=r"config\.json"):
         cp.zoo.model(f"hf:{tmp_path}")
+
+
+def saved(folder: Path, place: Path, kind: str, **config: object) -> str:
+    """A model of another kind, or with another configuration, beside the tokenizer of ``folder``."""
+    place.mkdir()
+    for file in folder.iterdir():
+        if not file.name.startswith(("config", "model")):
+            (place / file.name).write_bytes(file.read_bytes())
+    sizes = transformers.BertConfig.from_pretrained(folder).to_dict()
+    transformers_class = getattr(transformers, kind)
+    transformers_class(transformers_class.config_class(**{**sizes, **config})).save_pretrained(place)
+    return f"hf:{place}"
+
+
+def task_of(name: str, texts: Path) -> cp.Task:
+    return read_task(cp.Recipe(model=name, data=str(texts)))
+
+
+def test_what_is_no_trained_classifier_is_refused(folder: Path, texts: Path, tmp_path: Path) -> None:
+    headless = saved(folder, tmp_path / "mlm", "BertForMaskedLM")
+    with pytest.raises(TaskError, match=r"brings no weights for .*classifier.bias, so it was not trained for this"):
+        task_of(headless, texts)
+    multi = {"problem_type": "multi_label_classification"}
+    several = saved(folder, tmp_path / "several", "BertForSequenceClassification", **multi)
+    with pytest.raises(TaskError, match="made for multi_label_classification"):
+        task_of(several, texts)
+    small = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    kind = {"model_type": "bart", "classifier_dropout": 0.0}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    both = saved(folder, tmp_path / "both", "BartForConditionalGeneration", **small, **heads, **kind)
+    with pytest.raises(TaskError, match=r"sequence-to-sequence model \(bart\)"):
+        task_of(both, texts)
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder: Path, texts: Path, tmp_path: Path) -> None:
+    few = saved(folder, tmp_path / "few", "BertForSequenceClassification", vocab_size=7)
+    with pytest.raises(TaskError, match="gives token 9, and the model knows 7"):
+        task_of(few, texts)
+
+
+def test_texts_are_cut_off_where_the_model_knows_no_more_positions(folder: Path, texts: Path, tmp_path: Path) -> None:
+    assert cp.zoo.tokenizer(f"hf:{folder}").model_max_length == 32
+    short = saved(folder, tmp_path / "short", "BertForSequenceClassification", max_position_embeddings=6)
+    task = task_of(short, texts)
+    assert max(len(row) for row in task.train.ids) == 6
+    assert task.evaluate(task.model).accuracy is not None
+    other = {"model_type": "roberta", "pad_token_id": 1}
+    behind = saved(folder, tmp_path / "roberta", "RobertaForSequenceClassification", **other)
+    assert cp.zoo.tokenizer(behind).model_max_length == 30
+
+
+def test_names_of_classes_are_numbered_as_the_model_numbers_them(folder: Path, texts: Path, tmp_path: Path) -> None:
+    names = {"id2label": {0: "Positive", 1: "Negative"}, "label2id": {"Positive": 0, "Negative": 1}}
+    model = saved(folder, tmp_path / "named", "BertForSequenceClassification", **names)
+    named, other = tmp_path / "named-texts", tmp_path / "other-texts"
+    for place, words in ((named, ("negative", "positive")), (other, ("bad", "good"))):
+        place.mkdir()
+        for part in ("train.tsv", "dev.tsv"):
+            head, *rows = (texts / part).read_text().splitlines()
+            (place / part).write_text("\n".join([head, *(f"{row[:-1]}{words[int(row[-1])]}" for row in rows)]))
+    task, plain = task_of(model, named), task_of(model, texts)
+    assert task.classes == ("positive", "negative")
+    assert torch.equal(task.test.labels, 1 - plain.test.labels)
+    with pytest.raises(TaskError, match="has the labels bad, good; the model's classes are Positive, Negative"):
+        task_of(model, other)
 
 
 def test_heads_and_neurons_go_and_the_file_takes_texts_of_any_length(

@@ -76,6 +76,39 @@ def test_what_is_in_test_leaves_train(tmp_path: Path) -> None:
     assert (len(train) + len(validation), len(test)) == (24, 6)  # type: ignore[arg-type]
 
 
+def test_rows_without_text_or_label_are_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [json.dumps({"sentence": text, "label": label}) for text, label in distinct(40)]
+    lines += ['{"sentence": "no label"}', '{"sentence": null, "label": 1}', '{"sentence": "it is null", "label": null}']
+    (tmp_path / "all.jsonl").write_text("\n".join(lines))
+    parts = read(tmp_path / "all.jsonl", Words())
+    assert sum(len(part) for part in parts if part is not None) == 40
+    assert "2 of 43 rows have no label" in caplog.text
+    assert "1 of 43 rows have no text" in caplog.text
+
+
+def test_numbers_and_names_as_labels_do_not_mix(tmp_path: Path) -> None:
+    numbers, names = distinct(40), [(text, "yes" if label else "no") for text, label in distinct(40, 40)]
+    (tmp_path / "mixed.tsv").write_text(tsv(numbers[:20] + names[:20]))
+    with pytest.raises(TaskError, match=r"labels that are numbers and labels that are names: use one"):
+        read(tmp_path / "mixed.tsv", Words())
+    for train, dev in ((numbers, names), (names, numbers)):
+        folder = tmp_path / str(train[0][1])
+        folder.mkdir()
+        (folder / "train.tsv").write_text(tsv(train))
+        (folder / "dev.tsv").write_text(tsv(dev))
+        with pytest.raises(TaskError, match=r"dev\.tsv has labels that are .*, unlike train's"):
+            read(folder, Words())
+
+
+def test_data_all_of_which_is_tested_on_is_refused(tmp_path: Path) -> None:
+    for part in ("train.tsv", "dev.tsv"):
+        (tmp_path / part).write_text(tsv(distinct(20)))
+    with pytest.raises(TaskError, match="every text of train is also in"):
+        read(tmp_path, Words())
+
+
 def test_named_labels_are_numbered_alike_in_all_files(tmp_path: Path) -> None:
     named = [(text, "yes" if label else "no") for text, label in distinct(36)]
     (tmp_path / "train.tsv").write_text(tsv(named[:30]))

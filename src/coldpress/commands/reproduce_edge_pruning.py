@@ -31,7 +31,7 @@ def run(recipe: Recipe, scale: str, folder: Path, overwrite: bool, settings: dic
     same |= {"scale": asdict(SCALES[scale])}
     earlier = results.begin(folder, overwrite, same)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    known = [Row(**row) for row in earlier.get("rows", [])]
+    known = [Row(**row) for row in earlier.get("rows", []) if row["accuracy"] is not None]
     task = read_task(recipe)
     if task.validation is None or task.test is None:
         raise TaskError("searching, choosing and reporting need data of their own: give train, validation and test")
@@ -89,6 +89,8 @@ def _cells(rows: Sequence[Row]) -> list[str]:
 
     seeds = f"; {len(done)} seeds" if len(done) > 1 else ""
     interval = formats.interval(done[0].interval) + (" (first seed)" if seeds else "") if done[0].interval else ""
+    if len(done) < len(rows):
+        seeds = f"; {len(done)} of {len(rows)} seeds, " + next(row.note for row in rows if row.accuracy is None)
     return [
         title,
         spread(lambda row: row.accuracy, lambda v: formats.percent(v, 2)),

@@ -100,10 +100,33 @@ def build_model(
                 "train wrote, or, if that is meant, --weights random"
             )
         read = None if splits is None else isinstance(splits.train or splits.validation or splits.test, WindowData)
-        return zoo.model(name, num_classes, given, next_token=read)
+        model = zoo.model(name, num_classes, given, next_token=read)
+        missing = getattr(model, "missing", ())
+        if missing and weights is None and not untrained:
+            raise TaskError(
+                f"{name} brings no weights for {', '.join(missing[:3])}, so it was not trained for this: train it "
+                "(coldpress train), or give --weights FILE, one that coldpress train wrote"
+            )
+        check_tokens(model, splits)
+        return model
     if num_classes is None and splits is not None and not own and not (prefix and given == "pretrained"):
         num_classes = count_classes(splits)
     return zoo.model(name, num_classes, given)
+
+
+def check_tokens(model: nn.Module, splits: zoo.Splits | None) -> None:
+    """Raise TaskError where texts hold tokens that the model has no row for."""
+    inner: Any = getattr(model, "model", None)
+    parts = [] if splits is None else [splits.train, splits.validation, splits.test]
+    largest = max(
+        (int(row.max()) for part in parts if isinstance(part, TokenData) for row in part.ids if len(row)), default=0
+    )
+    rows = int(inner.get_input_embeddings().num_embeddings) if hasattr(inner, "get_input_embeddings") else largest + 1
+    if largest >= rows:
+        raise TaskError(
+            f"the tokenizer gives token {largest}, and the model knows {rows}: they do not belong together; give the "
+            "folder that holds the model's own tokenizer"
+        )
 
 
 def count_classes(splits: zoo.Splits) -> int | None:

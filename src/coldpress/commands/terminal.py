@@ -34,7 +34,7 @@ class Tell(Protocol):
 
 
 USER_ERROR, STOPPED = 2, 130
-RESUMABLE = ("compress", "demo", "train", "search", "benchmark")
+RESUMABLE = ("compress", "demo", "train", "search", "benchmark", "reproduce")
 
 out = Console()
 err = Console(stderr=True)

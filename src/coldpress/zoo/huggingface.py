@@ -16,6 +16,10 @@ from coldpress.zoo import text
 PREFIX = "hf:"
 
 
+GENERIC = "LABEL_"
+"""Begins the names of classes that nobody named."""
+PADDED_POSITIONS = ("roberta", "camembert", "mpnet")
+"""Kinds of model whose positions begin behind that of the padding."""
 TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "merges")
 DECODERS = ("ForCausalLM", "LMHeadModel")
 
@@ -28,7 +32,10 @@ class TextModel(nn.Module):
     Attributes:
         model: the transformers model.
         input_names: of its inputs, in the order of ``forward``.
+        missing: parameters that the folder brings no weights for.
     """
+
+    missing: tuple[str, ...] = ()
 
     input_names = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -60,23 +67,39 @@ def network(name: str, num_classes: int | None = None, next_token: bool | None =
     transformers.utils.logging.disable_progress_bar()
     more: dict[str, Any] = {} if num_classes is None else {"num_labels": num_classes}
     words = "decoder" if next_token else "sequence classifier"
+    missing: tuple[str, ...] = ()
     try:
         place = _place(name)
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **more)
+        _check_config(name, config)
         if next_token is None:
             next_token = any(kind.endswith(DECODERS) for kind in config.architectures or ())
         words = "decoder" if next_token else "sequence classifier"
         kind = transformers.AutoModelForCausalLM if next_token else transformers.AutoModelForSequenceClassification
         how = {"attn_implementation": "sdpa", "trust_remote_code": False}
         if has_weights(name):
-            model = kind.from_pretrained(place, use_safetensors=True, **how, **({} if next_token else more))
+            given = {} if next_token else more
+            model, told = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **how, **given)
+            missing = tuple(sorted(told["missing_keys"]))
         else:
             model = kind.from_config(config, **how)
     except (OSError, ValueError, RuntimeError) as error:
         raise TaskError(f"hf:{name} cannot be loaded as a {words}: {_first_line(error)}") from error
     model = model.float()
     as_linears(model)
-    return TextModel(model).eval()
+    found = TextModel(model).eval()
+    found.missing = missing
+    return found
+
+
+def _check_config(name: str, config: Any) -> None:
+    """Raise TaskError for models that are neither classifiers with one class a text nor decoders."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise TaskError(
+            f"hf:{name} is a sequence-to-sequence model ({config.model_type}); an encoder or a decoder is needed"
+        )
+    if getattr(config, "problem_type", None) not in (None, "single_label_classification"):
+        raise TaskError(f"hf:{name} is made for {config.problem_type}; a classifier with one class a text is needed")
 
 
 def has_weights(name: str) -> bool:
@@ -97,15 +120,27 @@ def as_linears(model: nn.Module) -> None:
 
 
 def tokenizer(name: str) -> Any:
-    """The tokenizer that belongs to a model; None for a folder without one. Raises TaskError when it is broken."""
+    """The tokenizer that belongs to a model; None for a folder without one. Raises TaskError when it is broken.
+
+    It cuts texts off where the model knows no more positions, and its ``class_names`` are the model's, ``()`` where
+    these have none.
+    """
     transformers = _library("transformers", f"hf:{name}")
     folder = Path(_place(name))
     if folder.is_dir() and not any(file.name.startswith(TOKENIZER_FILES) for file in folder.iterdir()):
         return None
     try:
-        return transformers.AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False)
+        found = transformers.AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(_place(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise TaskError(f"hf:{name} has no tokenizer that can be loaded: {_first_line(error)}") from error
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        before = config.pad_token_id + 1 if any(kind in config.model_type for kind in PADDED_POSITIONS) else 0
+        found.model_max_length = min(found.model_max_length, positions - before)
+    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label or {}))
+    found.class_names = () if any(label.startswith(GENERIC) for label in names) else names
+    return found
 
 
 def data(name: str, encode: text.Encode, seed: int = 0) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
@@ -123,7 +158,7 @@ def data(name: str, encode: text.Encode, seed: int = 0) -> tuple[TokenData | Non
     except Exception as error:  # the library raises errors of many kinds where there is no network
         raise TaskError(f"the data set hf:{name} cannot be had: {_first_line(error)}") from error
     found: dict[str, TokenData | None] = dict.fromkeys(text.PARTS)
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
     for split, names in text.PARTS.items():
         rows = next((list(whole[key]) for key in names if key in whole), [])
         if rows and any(row.get("label", 0) != -1 for row in rows):

@@ -6,6 +6,7 @@ import csv
 import gzip
 import importlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from coldpress.errors import TaskError
 from coldpress.splits import split
 from coldpress.tokens import TokenData
 from coldpress.zoo.named import Named
+
+logger = logging.getLogger("coldpress.zoo")
 
 Encode = Callable[..., Mapping[str, Any]]
 Row = Mapping[str, Any]
@@ -49,7 +52,7 @@ def read_named(named: Named, encode: Encode, seed: int = 0) -> Parts:
     Raises:
         TaskError: a file cannot be read, or has no such columns.
     """
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
     found: dict[str, TokenData | None] = dict.fromkeys(PARTS)
     for part, file in named.files.items():
         found[part], classes = _read_file(file, encode, classes, named)
@@ -82,7 +85,7 @@ def read(path: Path, encode: Encode, seed: int = 0) -> Parts:
     files = {part: file_of(path, names) for part, names in PARTS.items()}
     if not any(files.values()):
         raise TaskError(f"{path} holds no file called train, validation or test with one of {', '.join(FORMATS)}")
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
     found: dict[str, TokenData | None] = {}
     for part, file in files.items():
         found[part], classes = _read_file(file, encode, classes) if file is not None else (None, classes)
@@ -93,19 +96,34 @@ def completed(train: TokenData | None, validation: TokenData | None, test: Token
     """The three parts, disjoint; where one of the last two is missing, validation is split off train by the seed."""
     if test is None:
         validation, test = None, validation
+    given = 0 if train is None else len(train)
     for other in (validation, test):
         train = train.without(other) if train is not None and other is not None else train
+    if train is not None and given and not len(train):
+        raise TaskError("every text of train is also in the data for validation or test: nothing is left to train on")
     if train is not None and validation is None:
         train, validation = split(train, seed)
     return train, validation, test
 
 
 def encoded(
-    rows: Sequence[Row], encode: Encode, source: str, classes: tuple[str, ...] = (), named: Named | None = None
+    rows: Sequence[Row],
+    encode: Encode,
+    source: str,
+    classes: tuple[str, ...] | None = None,
+    named: Named | None = None,
 ) -> tuple[TokenData, tuple[str, ...]]:
-    """Rows with a text (or two) and a label as token data, and the class names.
+    """Rows with a text (or two) and a label as token data, and the class names, ``()`` where labels are numbers.
 
-    Labels are whole numbers from 0, or names; names are numbered in alphabetical order, or as ``classes`` says.
+    Labels are whole numbers from 0, or names; names are numbered as the model's are (``encode.class_names``), where it
+    has some, else in alphabetical order. Rows without text or label are left out, with a warning.
+
+    Args:
+        rows: by column.
+        encode: a tokenizer.
+        source: where they come from, in words.
+        classes: those of the parts before; None where this is the first.
+        named: columns by name.
     """
     if not rows:
         raise TaskError(f"{source} holds no rows")
@@ -119,18 +137,14 @@ def encoded(
             f"({', '.join(_wanted(named.label if named else '', LABELS))}) and a text "
             f"({', '.join(' + '.join(names) for names in known)}): name them, as in tsv:train=FILE,text=...,label=..."
         )
-    kept = [row for row in rows if str(row[label]).strip() not in ("", "-1", "None")]
+    labelled = [row for row in rows if str(row.get(label)).strip() not in ("", "-1", "None")]
+    kept = [row for row in labelled if all(row.get(name) is not None for name in texts)]
     if not kept:
-        raise TaskError(f"{source} has no labels in column {label!r}")
-    values = [row[label] if isinstance(row[label], int) else str(row[label]).strip() for row in kept]
-    if all(str(value).isdigit() for value in values):
-        numbers = [int(value) for value in values]
-    else:
-        classes = classes or tuple(sorted({str(value) for value in values}))
-        unknown = {str(value) for value in values} - set(classes)
-        if unknown:
-            raise TaskError(f"{source} has the labels {', '.join(sorted(unknown))}, which train has not")
-        numbers = [classes.index(str(value)) for value in values]
+        raise TaskError(f"{source} has no labels in column {label!r}, or no texts beside them")
+    for what, lost in (("label", len(rows) - len(labelled)), ("text", len(labelled) - len(kept))):
+        if lost:
+            logger.warning("%s: %d of %d rows have no %s and are left out", source, lost, len(rows), what)
+    numbers, classes = numbered([str(row[label]).strip() for row in kept], source, classes, encode)
     tokens = encode(
         *([str(row[name]) for row in kept] for name in texts),
         truncation=True,
@@ -143,12 +157,37 @@ def encoded(
     return TokenData(ids, torch.tensor(numbers), classes, types, 0 if padding is None else int(padding)), classes
 
 
+def numbered(
+    labels: Sequence[str], source: str, classes: tuple[str, ...] | None, encode: Encode
+) -> tuple[list[int], tuple[str, ...]]:
+    """Labels as numbers, and the names of the classes in their order; arguments as of `encoded`.
+
+    Raises:
+        TaskError: some are names and some are numbers, or the names are not those of train or of the model.
+    """
+    numeric = {label.isdigit() for label in labels}
+    if len(numeric) > 1 or (classes is not None and numeric == {bool(classes)}):
+        others = "" if len(numeric) > 1 else ", unlike train's"
+        raise TaskError(f"{source} has labels that are numbers and labels that are names{others}: use one of both")
+    if numeric == {True}:
+        return [int(label) for label in labels], ()
+    there, whose = set(labels), "train's are {}"
+    if not classes:
+        classes = tuple(getattr(encode, "class_names", ())) or tuple(sorted(there))
+        whose = "the model's classes are {}: name them alike, or number them"
+        spelt = {label.casefold(): label for label in there}
+        classes = tuple(spelt.get(name.casefold(), name) for name in classes)
+    if unknown := sorted(there - set(classes)):
+        raise TaskError(f"{source} has the labels {', '.join(unknown)}; {whose.format(', '.join(classes))}")
+    return [classes.index(label) for label in labels], classes
+
+
 def _wanted(name: str, known: Sequence[str]) -> Sequence[str]:
     return (name,) if name else known
 
 
 def _read_file(
-    path: Path, encode: Encode, classes: tuple[str, ...] = (), named: Named | None = None
+    path: Path, encode: Encode, classes: tuple[str, ...] | None = None, named: Named | None = None
 ) -> tuple[TokenData, tuple[str, ...]]:
     try:
         rows = list(_rows(path, f".{named.kind}" if named else _format(path)))
