@@ -111,7 +111,7 @@ def test_what_is_no_trained_classifier_is_refused(folder: Path, texts: Path, tmp
     with pytest.raises(TaskError, match="made for multi_label_classification"):
         task_of(several, texts)
     small = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
-    kind = {"model_type": "bart", "classifier_dropout": 0.0}
+    kind = {"model_type": "bart", "classifier_dropout": 0.0, "is_encoder_decoder": True}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
     both = saved(folder, tmp_path / "both", "BartForConditionalGeneration", **small, **heads, **kind)
     with pytest.raises(TaskError, match=r"sequence-to-sequence model \(bart\)"):
