@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -169,7 +170,7 @@ def test_other_studies_models_versions_and_storages_are_refused(
     (tmp_path / "text.log").write_text("not a journal\nat all\n")
     with pytest.raises(SearchError, match="not a journal of Optuna"):
         Search.create(str(tmp_path / "text.log"), "one", Recipe(), QUICK, PROBLEM, "key")
-    with pytest.raises(SearchError, match="cannot be opened"):
+    with pytest.raises(SearchError, match=r"cannot be used .*whose driver is installed"):
         Search.create("nosuch://x", "one", Recipe(), QUICK, PROBLEM, "key")
     with pytest.raises(SearchError, match="path of a file"):
         Search.create(str(tmp_path), "one", Recipe(), QUICK, PROBLEM, "key")
@@ -177,6 +178,23 @@ def test_other_studies_models_versions_and_storages_are_refused(
     plain.optimize(lambda trial: trial.suggest_float("x", 0, 1), 1)
     with pytest.raises(SearchError, match="is not coldpress'"):
         Search.create(f"sqlite:///{tmp_path}/s.db", "one", Recipe(), QUICK, PROBLEM, "key")
+
+
+def test_a_database_that_is_locked_or_not_there_is_told(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/s.db?timeout=0.1"
+    with pytest.raises(SearchError, match="there is no storage"):
+        Search.join(place, "one")
+    assert not (tmp_path / "s.db").exists()
+    Search.create(place, "one", Recipe(), QUICK, PROBLEM, "key")
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    for use in (
+        lambda: Search.create(place, "two", Recipe(), QUICK, PROBLEM, "key"),
+        lambda: Search.join(place, "one"),
+    ):
+        with pytest.raises(SearchError, match=r"database is locked.*is not locked"):
+            use()
+    other.close()
 
 
 def test_a_database_works_as_a_journal_does(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from coldpress.report import formats
 from coldpress.run import Run
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
 from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
+from coldpress.search.storage import open_storage
 from coldpress.search.study import Search, feasible
 from coldpress.task import Task
 from coldpress.workspace import Workspace
@@ -56,6 +57,7 @@ def run(
     if folder is not None:
         check_output(folder, overwrite)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    open_storage(storage)  # before time is spent
     task = read_task(recipe)
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -45,7 +45,24 @@ def open_storage(place: str) -> BaseStorage:
     except ValueError as error:
         raise SearchError(f"{place} is not a journal of Optuna: choose another --storage ({error})") from error
     except Exception as error:  # drivers of databases raise errors of their own
-        raise SearchError(f"the storage {place} cannot be opened: {error}") from error
+        raise _useless(place, error) from error
+
+
+@contextmanager
+def answering(place: str) -> Iterator[None]:
+    """Raises SearchError where a storage was opened and does not answer: it is locked, or may not be written."""
+    try:
+        yield
+    except StorageInternalError as error:
+        raise _useless(place, error.__cause__ or error) from error
+
+
+def _useless(place: str, error: BaseException) -> SearchError:
+    words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return SearchError(
+        f"the storage {place} cannot be used ({words}): give the path of a journal file, or the URL of a database "
+        "that is there, may be written, is not locked, and whose driver is installed, sqlite:///search.db say"
+    )
 
 
 def spent(trial: FrozenTrial) -> bool:

@@ -24,11 +24,12 @@ from coldpress.recipe import Recipe
 from coldpress.search.objective import Objective, SearchSettings
 from coldpress.search.prepare import DEPENDED
 from coldpress.search.samplers import sampler
-from coldpress.search.storage import Slots, beating, open_storage
+from coldpress.search.storage import Slots, answering, beating, open_storage
 
 logger = logging.getLogger("coldpress.search")
 
 SETUP = "coldpress"
+SQLITE = "sqlite:///"
 MOST_FAILURES = 3
 """Trials of one worker that may fail one after the other before it gives up."""
 WAIT_SECONDS = 0.5
@@ -67,9 +68,10 @@ class Search:
             SearchError: the study there is of something else.
         """
         storage = open_storage(place)
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=settings.directions, load_if_exists=True
-        )
+        with answering(place):
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=settings.directions, load_if_exists=True
+            )
         setup = {
             "version": __version__,
             "key": key,
@@ -93,11 +95,13 @@ class Search:
         Raises:
             SearchError: there is no such study, or it was made by another version.
         """
-        if "://" not in place and not Path(place).exists():
+        file = place.removeprefix(SQLITE).partition("?")[0] if place.startswith(SQLITE) else place
+        if "://" not in file and not Path(file).exists():
             raise SearchError(f"there is no storage {place}: start it with coldpress search")
         storage = open_storage(place)
         try:
-            study = optuna.load_study(storage=storage, study_name=name)
+            with answering(place):
+                study = optuna.load_study(storage=storage, study_name=name)
         except KeyError as error:
             there = ", ".join(optuna.get_all_study_names(storage)) or "none"
             raise SearchError(f"no study is called {name!r} in {place}; there are: {there}") from error
