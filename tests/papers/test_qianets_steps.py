@@ -52,6 +52,17 @@ def test_nothing_asked_for_changes_nothing() -> None:
     assert [p.shape for p in student.parameters()] == [p.shape for p in model.parameters()]
 
 
+def test_what_cannot_be_done_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    model, inputs = build("projected shortcuts"), inputs_of("projected shortcuts")
+    student = corrected(model, inputs, inputs, 1.0, rank=1000, attention=False)
+    assert "sparsity 1 is more than can go: every group keeps at least one channel" in caplog.text
+    assert "nothing is factorised: no layer is smaller with factors of rank 1000" in caplog.text
+    assert parameters(student) < parameters(model)
+    alone = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    corrected(alone, (torch.randn(4, 12),), (torch.randn(4, 12),), 0.5, rank=None, attention=False)
+    assert "nothing is pruned: this network has no channels that can go" in caplog.text
+
+
 def test_factors_of_a_low_rank_layer_compute_what_it_did() -> None:
     model, inputs = build("projected shortcuts"), inputs_of("projected shortcuts")
     layer = next(name for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 1000)

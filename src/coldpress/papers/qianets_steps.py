@@ -107,7 +107,7 @@ def corrected(
         model: the network.
         example_inputs: its inputs, each ``(batch, ...)``.
         inputs: calibration inputs, each ``(images, ...)``.
-        sparsity: share of every group's channels that goes, in [0, 1).
+        sparsity: share of every group's channels that goes, in [0, 1]; one stays always.
         rank: of the factors, at least 1; None factorises nothing.
         kernel: of the attention, odd; None: by the paper's rule.
         attention: whether there is any.
@@ -121,9 +121,13 @@ def corrected(
     check_amounts(sparsity, rank, entanglement)
     student = copy.deepcopy(model).eval()
     groups = list(channel_groups(student, example_inputs, ignored)[0].values())
+    if sparsity > 0.0 and not groups:
+        logger.warning("nothing is pruned: this network has no channels that can go")
     if groups and sparsity > 0.0:
         atoms = {group.name: group.channels // group.atom for group in groups}
         shares = {name: min(sparsity, 1.0 - 1.0 / count) for name, count in atoms.items()}
+        if sparsity > max(shares.values()):
+            logger.warning("sparsity %.3g is more than can go: every group keeps at least one channel", sparsity)
         found = prune_channels(
             student, groups, shares, importance=importance, entanglement=entanglement, stages=stages, seed=seed
         )
@@ -160,6 +164,9 @@ def factorise(
         dense = {name: replace(shape, method="dense", rank=()) for name, shape in wanted.items()}
         table.measure([*wanted.values(), *dense.values()])
         wanted = {n: shape for n, shape in wanted.items() if table.seconds(shape) < table.seconds(dense[n])}
+    if not wanted:
+        words = "smaller and faster" if table is not None else "smaller"
+        logger.warning("nothing is factorised: no layer is %s with factors of rank %d", words, rank)
     moments = collect_moments(model, wanted, inputs)
     for name, shape in wanted.items():
         module = model.get_submodule(name)
