@@ -47,7 +47,8 @@ def run(
     results.check_scale(scale, SCALES)
     amount, names = replace(SCALES[scale], **changes), tuple(SOLVERS if solvers is None else solvers)
     subject = ("model", "weights", "data", "num_classes", "ignored_layers", "seed")
-    settings = {name: getattr(recipe, name) for name in subject} | {"rate": rate, "scale": asdict(amount)}
+    given = {name: getattr(recipe, name) for name in subject}
+    settings = results.same(**given, rate=rate, scale=asdict(amount))
     earlier = results.begin(folder, overwrite, settings)
     known = [Row.read(row) for row in earlier.get("rows", [])]
     known_ranks = [Ranked(**found) for found in earlier.get("rank_correlations", [])]

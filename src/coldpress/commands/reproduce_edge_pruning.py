@@ -27,8 +27,8 @@ TITLE, WORK, ITERATIONS = "Edge pruning by a q-bit search", "work", "iterations.
 def run(recipe: Recipe, scale: str, folder: Path, overwrite: bool, settings: dict[str, Any]) -> None:
     """The q-bit search of transformers: published, as published on this task, and corrected; what is not there yet."""
     results.check_scale(scale, SCALES)
-    same: dict[str, Any] = {"model": recipe.model, "weights": recipe.weights, "data": recipe.data, "seed": recipe.seed}
-    same |= {"scale": asdict(SCALES[scale])}
+    given = {name: getattr(recipe, name) for name in ("model", "weights", "data", "seed")}
+    same = results.same(**given, scale=asdict(SCALES[scale]))
     earlier = results.begin(folder, overwrite, same)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = [Row(**row) for row in earlier.get("rows", []) if row["accuracy"] is not None]

@@ -33,7 +33,7 @@ def run(
     """Everything that is not in the folder yet; ``changes`` are to the scale."""
     results.check_scale(scale, SCALES)
     amount, names = replace(SCALES[scale], **changes), tuple(PUBLISHED if networks is None else networks)
-    settings = {"data": recipe.data, "scale": asdict(amount)}
+    settings = results.same(data=recipe.data, scale=asdict(amount))
     earlier = results.begin(folder, overwrite, settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = [Row(**row) for row in earlier.get("rows", [])]

@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from coldpress import __version__
 from coldpress.artifact import check_parent
 from coldpress.errors import ArtifactError, TaskError
 from coldpress.files import write_text
@@ -25,6 +26,11 @@ def head(recipe: Recipe, **settings: Any) -> dict[str, Any]:
     """What a run is told by: its command, versions, machine and settings."""
     found = {"command": reproduce_command(), "versions": versions(), "device": device(1).summary()}
     return {**found, **settings, "model": recipe.model, "data": recipe.data}
+
+
+def same(**settings: Any) -> dict[str, Any]:
+    """What must be the same for a run to go on: these settings, coldpress' version and the machine that times."""
+    return {**settings, "version": __version__, "machine": device(1).fingerprint}
 
 
 def check_scale(scale: str, scales: Collection[str]) -> None:
