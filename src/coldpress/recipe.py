@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 import yaml
 
 from coldpress.budget import Budget
-from coldpress.cost.profiles import HOST, profile
 from coldpress.errors import BudgetError, ColdpressError, TaskError
 from coldpress.layer_shape import MORE_METHODS
 
@@ -159,7 +158,9 @@ class Recipe:
                 raise TaskError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
         Budget.parse(self.budget)
         self.memory_bytes()
-        if self.device != HOST:
+        if self.device != "host":
+            from coldpress.cost.profiles import profile  # it needs torch, which --help can do without
+
             profile(self.device)
 
     def memory_bytes(self) -> int | None:
