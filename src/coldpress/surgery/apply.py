@@ -47,11 +47,11 @@ def apply_plan(
     Raises:
         PlanError: if the plan does not fit the space.
     """
-    student = copy.deepcopy(model)
+    student, options = copy.deepcopy(model), space.options(plan.choices)
     removal = _removal(space, plan)
     gone = removed_indices(removal)
     configured = {site.name: shape for site, shape in space.configured(plan.choices)}
-    dropped = [unit.target for i, unit in enumerate(space.units) if space.options(plan.choices)[i].drop]
+    dropped = [unit.target for i, unit in enumerate(space.units) if options[i].drop]
     for (name, role), lost in gone.items():
         module = student.get_submodule(name)
         if role == "in" and moments is not None and name in moments:
@@ -64,9 +64,8 @@ def apply_plan(
             set_weight(module, new)
     remove_channels(student, removal)
     for i, unit in enumerate(space.units):
-        option = space.options(plan.choices)[i]
-        if unit.kind == "vocabulary" and option is not unit.options[0]:
-            share_rows(student, unit.target, _kept(plan, unit, option).tolist())
+        if unit.kind == "vocabulary" and options[i] is not unit.options[0]:
+            share_rows(student, unit.target, _kept(plan, unit, options[i]).tolist())
     factored = {
         name: shape
         for name, shape in configured.items()
