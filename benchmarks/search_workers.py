@@ -23,7 +23,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from coldpress.search.storage import open_storage
+from coldpress.search.storage import RETRY, open_storage
 from record import Record
 
 CASES = ((1, False), (2, False), (4, False), (2, True))
@@ -51,13 +51,15 @@ def one(workers: int, killed: bool, trials: int, images: int) -> dict[str, Any]:
         found = study.get_trials()
     complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
     starts, ends = ([getattr(t, name) for t in complete] for name in ("datetime_start", "datetime_complete"))
-    retried = [trial.user_attrs.get("retry_of") for trial in found if "retry_of" in trial.user_attrs]
+    retried = [trial for trial in found if RETRY in trial.user_attrs]
+    # what a finished trial was of: itself, or the dead one that it repeats
+    done = [trial.user_attrs.get(RETRY, trial.number) for trial in complete]
     return {
         "trials": trials,
         "complete": len(complete),
         "failed": sum(trial.state == TrialState.FAIL for trial in found),
         "retried": len(retried),
-        "repeated": len(complete) - len({trial.number for trial in complete}),
+        "repeated": len(done) - len(set(done)),
         "processes": len({trial.user_attrs["worker"] for trial in complete}),
         "seconds": (max(ends) - min(starts)).total_seconds(),
         "trial_seconds": float(np.median([t.duration.total_seconds() for t in complete if t.duration])),
