@@ -16,10 +16,14 @@ PLAIN, MAGNITUDE, BY_ATTENTION = (
     "as many channels, by attention's scores",
 )
 WEIGHTS, WEIGHTS_MAGNITUDE = "as many single weights, masked", "as many single weights, by magnitude"
-OURS = "coldpress, at the published ratios"
+OURS, STRUCTURE, FURTHER = (
+    "coldpress, at the published ratios",
+    "coldpress, further, in fp32",
+    "coldpress, as far as int8 goes",
+)
 METHODS = (
     *(BASELINE, CONTROL, LEGACY, OTHER_READING, SEARCHED, AT_RATIO),
-    *(PLAIN, MAGNITUDE, BY_ATTENTION, WEIGHTS, WEIGHTS_MAGNITUDE, OURS),
+    *(PLAIN, MAGNITUDE, BY_ATTENTION, WEIGHTS, WEIGHTS_MAGNITUDE, OURS, STRUCTURE, FURTHER),
 )
 ENTANGLEMENT = 0.1
 
@@ -41,6 +45,25 @@ PUBLISHED = {
     "googlenet": Published(0.9429, 0.8665, 1.16, 1.9, sparsity=0.1417, rank=41),
     "densenet121": Published(0.9405, 0.8852, 1.18, 1.8),
 }
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """How many times faster and smaller than the original a network is to be, and by which kinds of unit."""
+
+    faster: float
+    smaller: float
+    units: tuple[str, ...]
+
+
+IN_FP32 = ("width", "rank", "depth")
+ALL = (*IN_FP32, "bits")
+ASKED: Mapping[str, Mapping[str, Ratios]] = {
+    "resnet18": {STRUCTURE: Ratios(3, 3, IN_FP32), FURTHER: Ratios(8, 12, ALL)},
+    "googlenet": {STRUCTURE: Ratios(2, 2.5, IN_FP32), FURTHER: Ratios(6, 8, ALL)},
+    "densenet121": {STRUCTURE: Ratios(1.4, 2.5, IN_FP32), FURTHER: Ratios(2.5, 8, ALL)},
+}
+"""What is asked of our own plans beyond the published ratios."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +94,7 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(32, 160, 1, 2, 1, 1, 32, (0,), 32),
-    "short": Scale(32, 12_000, 12, 6, 1, 4, 128, (0, 1, 2), 256),
+    "short": Scale(32, 4_000, 10, 3, 1, 2, 64, (0, 1, 2), 256),
     "paper": Scale(224, None, 50, 10, 10, 50, 128, (0,), 512),
 }
 
