@@ -259,6 +259,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str, 
     assert not (tmp_path / "run").exists()
 
 
+def test_evaluating_a_model_as_if_it_were_an_artifact_names_the_command(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for target, model in (("hf:NAME", "hf:NAME"), (str(tmp_path), f"hf:{tmp_path}")):
+        result = coldpress("evaluate", target, "--data", "fashion-mini")
+        assert result.exit_code == 2
+        assert f"coldpress evaluate --model {model} --data" in words(result)
+    assert "nothing at" in words(coldpress("evaluate", tmp_path / "none"))
+
+
 def test_nothing_asked_for_no_place_and_an_existing_place_are_told(tmp_path: Path) -> None:
     named = ("compress", "--model", "fashion_cnn", "--data", "fashion-mini")
     assert "--budget" in coldpress(*named, "--out", tmp_path / "x").stderr

@@ -59,6 +59,8 @@ def run(
     """
     if form is not None and form not in FORMS:
         raise TaskError(f"form {form!r} is unknown; choose onnx or torch")
+    if target is not None:
+        _check(target)
     if target is not None and target.is_dir() and (target / "recipe.yaml").is_file():
         own = Recipe.read(target / "recipe.yaml")
         recipe = replace(own, **{name: getattr(recipe, name) for name in given})
@@ -97,6 +99,16 @@ def _part(splits: zoo.Splits, split: str, given: frozenset[str]) -> tuple[str, A
     return split, names[split]
 
 
+def _check(target: Path) -> None:
+    """Refuse what is neither an artifact's folder nor a file, with the command that would do."""
+    named = str(target).startswith(("hf:", "torchvision:", "timm:"))
+    if named or ((target / "config.json").is_file() and not (target / "recipe.yaml").is_file()):
+        model = target if named else f"hf:{target}"
+        raise ArtifactError(f"{target} is a model, no artifact: coldpress evaluate --model {model} --data NAME")
+    if not target.exists():
+        raise ArtifactError(f"there is nothing at {target}; give an artifact's folder or an ONNX file")
+
+
 def _subject(target: Path | None, form: str | None, recipe: Recipe, splits: zoo.Splits) -> Subject:
     if target is None:
         if form == "onnx":
@@ -106,8 +118,6 @@ def _subject(target: Path | None, form: str | None, recipe: Recipe, splits: zoo.
         if form == "torch":
             raise TaskError(f"{target} is one file; --form torch needs the artifact's folder, or --model and --weights")
         return Subject(str(target), file=target)
-    if not target.is_dir():
-        raise ArtifactError(f"there is nothing at {target}; give an artifact's folder or an ONNX file")
     if form != "torch":
         return Subject(str(target / "model.onnx"), file=target / "model.onnx")
     if recipe.model is None:
