@@ -16,7 +16,7 @@ from coldpress.cli import app
 from coldpress.commands.devices import model_error
 from coldpress.cost.profiles import PROFILES, ModelledTable, host_as_unknown, profile, table_for
 from coldpress.cost.table import LatencyTable
-from coldpress.errors import ExportError, TaskError
+from coldpress.errors import BudgetError, ExportError, TaskError
 from coldpress.layer_shape import LayerShape
 from coldpress.runtime import export
 from coldpress.runtime.limits import run_within
@@ -106,6 +106,15 @@ def test_a_plan_for_another_machine_keeps_its_budget_there_and_says_that_it_is_m
     assert result.metrics["predicted"]["latency_ms"] is None
     assert 0 < result.metrics["memory"]["peak"] < 2e9
     assert "Raspberry Pi 4 (Cortex-A72), modelled" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_memory_that_no_file_fits_into_is_told_before_anything_is_trained(net: nn.Module) -> None:
+    x = torch.randn(96, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(96) % 4
+    batches = [(x[i : i + 32], labels[i : i + 32]) for i in range(0, 96, 32)]
+    task = cp.Task(net, x[:1], train=batches[:2], test=batches[2:])
+    with pytest.raises(BudgetError, match=r"no plan can meet size <= 0\.001 MB"):
+        cp.compress(task, cp.Budget(macs="90%"), memory="1kB", epochs=0, calibration=16, refit_images=32)
 
 
 def test_memory_is_limited_for_real(tmp_path: Path) -> None:
