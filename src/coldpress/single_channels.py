@@ -100,16 +100,16 @@ def choose_channels(
 def with_channels(space: Space, effects: Effects, kept: Mapping[str, Sequence[int]]) -> tuple[Space, Effects]:
     """A space that offers the widths of ``kept``, and effects by which just those channels stay there.
 
-    Other widths lose the same channels first, or keep the same ones longest.
+    It offers no others (half where nothing goes), for nothing else is planned there, and each costs measurements.
     """
-    wider = with_widths(space, {name: len(channels) for name, channels in kept.items()})
-    renewed = Effects(effects.model, wider, effects.moments, effects.remember, effects.batch)
+    narrowed = with_widths(space, {name: len(channels) for name, channels in kept.items()})
+    renewed = Effects(effects.model, narrowed, effects.moments, effects.remember, effects.batch)
     renewed.orders.update(effects.orders)
     for unit in space.units:
         if unit.kind == "width":
             order, stay = effects.order(unit.name), set(kept.get(unit.name, ()))
             renewed.orders[unit.name] = [c for c in order if c not in stay] + [c for c in order if c in stay]
-    return wider, renewed
+    return narrowed, renewed
 
 
 def labels_of(space: Space, kept: Mapping[str, Sequence[int]]) -> dict[str, str]:
@@ -153,5 +153,5 @@ def _loss(task: Task, space: Space, moments: Mapping[str, Moments], kept: Mappin
     """KL (nats) of the network that keeps these channels, its consumers re-fitted."""
     plain = Effects(task.model, space, moments)
     plain.orders.update({name: list(range(group.channels)) for name, group in space.groups.items()})
-    wider, effects = with_channels(space, plain, kept)
-    return next(iter(measure_plans(task.model, effects, [labels_of(wider, kept)], judges)))
+    narrowed, effects = with_channels(space, plain, kept)
+    return next(iter(measure_plans(task.model, effects, [labels_of(narrowed, kept)], judges)))

@@ -26,19 +26,19 @@ def width_options(group: ChannelGroup) -> tuple[Option, ...]:
 
 
 def with_widths(space: Space, widths: Mapping[str, int]) -> Space:
-    """The space with each of these widths (unit name to channels kept) among its unit's options.
+    """The space with one way to narrow each group: to these widths, others to about half.
 
     Args:
         space: whose units offer steps of widths.
-        widths: between 1 and all of the unit's channels.
+        widths: unit name to channels kept, between 1 and all but one of the unit's channels.
     """
     units = []
     for unit in space.units:
-        width = widths.get(unit.name)
-        if width is not None and all(option.channels != width for option in unit.options):
-            below = [*unit.options[1:], _narrowed(width, space.groups[unit.name].channels)]
-            below.sort(key=lambda option: -(option.channels or 0))
-            unit = replace(unit, options=(unit.options[0], *below))
+        if len(unit.options) > 1 and unit.kind == "width":
+            channels = space.groups[unit.name].channels
+            half = min(unit.options[1:], key=lambda option: abs(2 * (option.channels or 0) - channels))
+            narrow = _narrowed(widths[unit.name], channels) if unit.name in widths else half
+            unit = replace(unit, options=(unit.options[0], narrow))
         units.append(unit)
     return replace(space, units=tuple(units))
 
