@@ -25,10 +25,10 @@ class Option:
 
     Attributes:
         label: unique within the unit; "keep" leaves the unit as it is and always comes first.
-        channels: channels kept (width), or rows of the table (vocabulary).
+        channels: channels kept (width; 0 where what makes them goes too), or rows of the table (vocabulary).
         method, rank: factorisation (rank).
         bits, dynamic: 32 or 8, and in which form, as in LayerShape (bits).
-        drop: the block is removed (depth).
+        drop: the block is removed (depth, or width 0).
     """
 
     label: str
@@ -40,7 +40,7 @@ class Option:
     drop: bool = False
 
 
-KEEP = "keep"
+KEEP, DROP = "keep", "drop"
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class ChannelGroup:
     """Channels of several modules that can only go together, in atoms of ``atom`` neighbouring channels.
 
     ``scaled`` names the attributes (module, attribute) that count them, or their atoms, and shrink in proportion.
+    ``block`` names the module that goes when all of them do: it makes nothing else, and they are only ever concatenated
+    with others; empty where some must stay.
     """
 
     name: str
@@ -89,6 +91,7 @@ class ChannelGroup:
     atom: int
     members: tuple[Member, ...]
     scaled: tuple[tuple[str, str], ...] = ()
+    block: str = ""
 
     def of_role(self, role: str) -> tuple[Member, ...]:
         """The members with that role."""
@@ -190,6 +193,16 @@ class Space:
     def options(self, choice: Mapping[str, str]) -> dict[int, Option]:
         """The chosen Option of every unit, by unit index; units not named keep."""
         return {i: unit.options[unit.index(choice.get(unit.name, KEEP))] for i, unit in enumerate(self.units)}
+
+    def dropped(self, choice: Mapping[str, str]) -> dict[str, bool]:
+        """The modules that go, and whether no channel stays of what they make; else they hand on their input."""
+        chosen = self.options(choice)
+        gone = [unit for i, unit in enumerate(self.units) if chosen[i].drop]
+        return {self.block(unit): unit.kind == "width" for unit in gone}
+
+    def block(self, unit: Unit) -> str:
+        """The module that goes where an option of the unit drops it."""
+        return self.groups[unit.name].block if unit.kind == "width" else unit.target
 
     def configured(self, choice: Mapping[str, str]) -> Iterator[tuple[Site, LayerShape | None]]:
         """Every layer with its shape under ``choice`` (None: dropped)."""

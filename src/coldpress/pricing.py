@@ -55,15 +55,29 @@ class Prices:
     points: list[tuple[dict[str, str], float, float]] = field(default_factory=list)
     seconds: float | None = None
     seen: list[tuple[dict[str, str], float]] = field(default_factory=list)
+    _made: dict[tuple[object, ...], Cost] = field(default_factory=dict, init=False, repr=False)
 
     def costs(self) -> dict[str, Cost]:
         """The costs by quantity: "size" (bytes), "macs", and "latency" (seconds) where it was measured."""
-        found = {"size": size_cost(self.space, self.extra_bytes), "macs": macs_cost(self.space, self.extra_macs)}
-        if self.table is not None:
-            predicted = latency_cost(self.space, self.table, self.calibration, slow_bits=self.slow_bits)
+        space, table = self.space, self.table
+        found = {
+            "size": _plus(self._once(("size",), lambda: size_cost(space, 0.0)), self.extra_bytes),
+            "macs": _plus(self._once(("macs",), lambda: macs_cost(space, 0.0)), self.extra_macs),
+        }
+        if table is not None:
+            predicted = self._once(
+                ("latency", self.calibration, self.slow_bits, 0 if isinstance(table, ModelledTable) else len(table)),
+                lambda: latency_cost(space, table, self.calibration, slow_bits=self.slow_bits),
+            )
             plans = [self.space.indices(choices) for choices, _ in self.seen]
             found["latency"] = learned(predicted, plans, [seconds for _, seconds in self.seen])
         return found
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Cost]) -> Cost:
+        """A cost, made only once of the same numbers: its tables may be large."""
+        if key not in self._made:
+            self._made = {known: cost for known, cost in self._made.items() if known[0] != key[0]} | {key: make()}
+        return self._made[key]
 
     def layers_sum(self, choices: Choices) -> float:
         """Uncalibrated sum of layer times and of the changes between int8 and floats, seconds."""
@@ -100,6 +114,10 @@ class Prices:
                         f"measures {seconds * 1e6:.0f} us, whole {dense * 1e6:.0f} us"
                     )
         return found
+
+
+def _plus(cost: Cost, constant: float) -> Cost:
+    return replace(cost, constant=cost.constant + constant)
 
 
 def half_width(space: Space) -> dict[str, str]:

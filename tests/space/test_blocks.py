@@ -53,7 +53,9 @@ def test_a_block_that_hands_on_its_input_computes_what_the_network_without_it_do
     assert residual_blocks(model, inputs) == ("first",)
     dropped, events = copy.deepcopy(model), []
     replace_module(dropped, "first", Dropped())
-    with watching(model, opaque_modules(model), lambda _, name, *__: events.append(name), dropped=["first"]) as run:
+    with watching(
+        model, opaque_modules(model), lambda _, name, *__: events.append(name), dropped={"first": False}
+    ) as run:
         found = run(*inputs)
     with torch.no_grad():
         torch.testing.assert_close(found, dropped(*inputs), atol=1e-6, rtol=1e-6)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldpress.layer_shape import LayerShape
-from coldpress.plan import Option, Site, Space
+from coldpress.plan import Site, Space
 from coldpress.problem import Cost, Factor
 
 Quantity = Callable[[LayerShape], float]
@@ -74,29 +74,29 @@ def inner_units(space: Space) -> dict[int, set[int]]:
     blocks: dict[int, set[int | None]] = defaultdict(set)
     for site in space.sites:
         for unit in site.units:
-            if unit != site.depth:
-                blocks[unit].add(site.depth)
+            blocks[unit].add(site.depth)
     inner: dict[int, set[int]] = defaultdict(set)
     for unit, depths in blocks.items():
         (depth, *others) = depths
-        if depth is not None and not others:
+        if depth is not None and depth != unit and not others:
             inner[depth].add(unit)
     return dict(inner)
 
 
 def _site_factors(space: Space, site: Site, cost: Quantity, inner: dict[int, set[int]]) -> list[Factor]:
     units = site.units
+    priced: dict[int, float] = {}
     if len(site.sources) <= MAX_SOURCES and math.prod(len(space.units[u].options) for u in units) <= MAX_TABLE:
-        return [Factor(units, _table(space, site, units, cost, inner))]
+        return [Factor(units, _table(space, site, units, cost, inner, priced))]
     always = {site.output.unit} if site.output else set()
     always |= {unit for unit in (site.rank, site.bits, site.depth) if unit is not None}
     sources = sorted({source.unit for source in site.sources} - always)
     rest = tuple(sorted(always))
-    base = _table(space, site, rest, cost, inner)
+    base = _table(space, site, rest, cost, inner, priced)
     factors = [Factor(rest, base)] if rest else []
     for source in sources:
         scope = tuple(sorted((*rest, source)))
-        table = _table(space, site, scope, cost, inner)
+        table = _table(space, site, scope, cost, inner, priced)
         # What the rule refuses at full input is refused there already; +inf less +inf would be no number.
         full = np.expand_dims(base, scope.index(source))
         known = np.isfinite(table) & np.isfinite(full)
@@ -108,18 +108,45 @@ def _site_factors(space: Space, site: Site, cost: Quantity, inner: dict[int, set
 
 
 def _table(
-    space: Space, site: Site, scope: Sequence[int], cost: Quantity, inner: dict[int, set[int]]
+    space: Space,
+    site: Site,
+    scope: Sequence[int],
+    cost: Quantity,
+    inner: dict[int, set[int]],
+    priced: dict[int, float],
 ) -> NDArray[np.float64]:
-    """Cost of one layer over the options of ``scope``; units outside it keep."""
-    options: dict[int, Option] = {unit: space.units[unit].options[0] for unit in site.units}
+    """Cost of one layer over the options of ``scope``; units outside it keep.
+
+    ``priced`` has the costs of the layer's shapes so far: few of them stand in many places.
+    """
+    sizes = [len(space.units[unit].options) for unit in scope]
+    inputs, outputs, forms = (np.zeros(sizes, dtype=np.int64) for _ in range(3))
+    gone, unlike = np.zeros(sizes, dtype=bool), np.zeros(sizes, dtype=bool)
     own = inner.get(site.depth, set()) if site.depth is not None else set()
-    table = np.empty([len(space.units[unit].options) for unit in scope])
-    for index in np.ndindex(*table.shape):
-        for unit, i in zip(scope, index):
-            options[unit] = space.units[unit].options[i]
-        shape = site.configured(options)
-        if shape is not None:
-            table[index] = cost(shape)
-        else:
-            table[index] = math.inf if any(i and unit in own for unit, i in zip(scope, index)) else 0.0
-    return table
+    for axis, unit in enumerate(scope):
+        options = space.units[unit].options
+        along = [-1 if other == axis else 1 for other in range(len(scope))]
+        kept = np.array([option.channels or 0 for option in options]).reshape(along)
+        number = np.arange(len(options)).reshape(along)
+        for source in (source for source in site.sources if source.unit == unit):
+            inputs += source.repeat * (source.channels - kept)
+        if site.output is not None and site.output.unit == unit:
+            outputs += site.output.repeat * (site.output.channels - kept)
+        if unit in (site.rank, site.bits):
+            forms = forms * len(options) + number
+        if unit == site.depth:
+            gone |= np.array([option.drop for option in options]).reshape(along)
+        if unit in own:
+            unlike |= number > 0
+    most = math.prod(len(space.units[u].options) for u in (site.rank, site.bits) if u is not None)
+    code = ((inputs * (site.shape.out_channels + 1) + outputs) * most + forms) * 2 + gone
+    codes, first, inverse = np.unique(code.ravel(), return_index=True, return_inverse=True)
+    for form, place in zip(codes.tolist(), first.tolist()):
+        if form not in priced:
+            chosen = {unit: space.units[unit].options[0] for unit in site.units}
+            for unit, option in zip(scope, np.unravel_index(place, sizes)):
+                chosen[unit] = space.units[unit].options[option]
+            shape = site.configured(chosen)
+            priced[form] = 0.0 if shape is None else cost(shape)
+    table = np.array([priced[form] for form in codes.tolist()])[inverse].reshape(sizes)
+    return np.where(gone & unlike, math.inf, table)

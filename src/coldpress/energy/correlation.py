@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from coldpress.energy.curvature import Replacing, Sensitivities
 from coldpress.energy.suffix import Suffix
-from coldpress.network import divergence
+from coldpress.network import divergence, under
 from coldpress.plan import Space
 from coldpress.problem import Energy
 
@@ -67,10 +67,9 @@ def random_plans(space: Space, count: int, seed: int = 0, most: float = 0.6) -> 
 
 def without_dead_choices(space: Space, choices: Mapping[str, str]) -> dict[str, str]:
     """The choices less those that only concern layers of dropped blocks."""
-    options = space.options(choices)
-    dropped = [unit.target + "." for i, unit in enumerate(space.units) if options[i].drop]
-    names = {unit.name: unit.target for unit in space.units}
-    return {name: label for name, label in choices.items() if not any(names[name].startswith(d) for d in dropped)}
+    dropped, options = space.dropped(choices), space.options(choices)
+    dead = {unit.name for i, unit in enumerate(space.units) if not options[i].drop and under(unit.target, dropped)}
+    return {name: label for name, label in choices.items() if name not in dead}
 
 
 def measure_plans(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from coldpress.network import under
 from coldpress.plan import Plan, Space
 from coldpress.recovery.projections import Projections, channel_axis
 
@@ -25,8 +26,7 @@ def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
     Layers of dropped blocks, and those that read channels of one producer, or alone read those of several (heads, gated
     neurons), are not among them.
     """
-    options = space.options(plan.choices)
-    dropped = tuple(unit.target + "." for unit, option in zip(space.units, options.values()) if option.drop)
+    dropped = space.dropped(plan.choices)
     found: dict[str, Tensor] = {}
     inner: set[str] = set()
     lost: dict[str, list[int]] = {}
@@ -40,7 +40,7 @@ def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
             )
     for site in space.sites:
         looked_up = site.shape.kind == "embedding"
-        if site.name in inner or site.name.startswith(dropped) or site.shape.groups > 1 or looked_up:
+        if site.name in inner or under(site.name, dropped) or site.shape.groups > 1 or looked_up:
             continue
         gone = set(lost.get(site.name, ()))
         found[site.name] = torch.tensor([i for i in range(site.shape.in_channels) if i not in gone])

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from coldpress.errors import SpaceError
 from coldpress.layer_shape import MORE_METHODS, LayerShape
 from coldpress.network import under
-from coldpress.plan import KEEP, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
+from coldpress.plan import DROP, KEEP, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.bits import STATIC
 from coldpress.space.blocks import residual_blocks
 from coldpress.space.channels import channel_groups
+from coldpress.space.concatenated import concatenated_parts
 from coldpress.space.layers import layer_shapes, table_shapes, tied_modules
 from coldpress.space.meetings import meetings
 from coldpress.space.ranks import METHODS, rank_options
@@ -63,6 +64,7 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     refused: dict[str, str] = {}
     units: list[Unit] = []
     groups: dict[str, ChannelGroup] = {}
+    blocks = residual_blocks(model, example_inputs) if "depth" in kinds else ()
     if "width" in kinds:
         found, refused = channel_groups(model, example_inputs, ignored)
         for name, group in found.items():
@@ -71,7 +73,10 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
                 refused[name] = f"{shared[0]!r} is called at several sizes or never"
                 continue
             groups[f"{name}:width"] = group
-            units.append(Unit(f"{name}:width", "width", name, width_options(group)))
+        if "depth" in kinds:
+            parts = concatenated_parts(model, example_inputs, groups)
+            groups |= {name: part for name, part in parts.items() if not _holds(part.block, (*ignored, *blocks))}
+        units += [Unit(name, "width", name.removesuffix(":width"), width_options(g)) for name, g in groups.items()]
     layers = list(shapes)
     tables = table_shapes(model, example_inputs) if "bits" in kinds or "vocabulary" in kinds else {}
     shapes = {**shapes, **tables}  # they are stored and hardly run: they matter where bytes do
@@ -90,9 +95,8 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     if "vocabulary" in kinds:
         read = tables_of_inputs(model, example_inputs, [name for name in tables if name in free])
         units += [Unit(f"{name}:vocabulary", "vocabulary", name, row_options(free[name].in_channels)) for name in read]
-    if "depth" in kinds:
-        blocks = [name for name in residual_blocks(model, example_inputs) if not _holds(name, ignored)]
-        units += [Unit(f"{name}:depth", "depth", name, (Option(KEEP), Option("drop", drop=True))) for name in blocks]
+    names = [name for name in blocks if not _holds(name, ignored)]
+    units += [Unit(f"{name}:depth", "depth", name, (Option(KEEP), Option(DROP, drop=True))) for name in names]
     units = [unit for unit in units if len(unit.options) > 1]
     if not units:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:5])
@@ -133,7 +137,8 @@ def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, C
                 sources.setdefault(member.module, []).append(source)
             if member.role in ("out", "channel"):
                 outputs[member.module] = source
-    blocks = [unit.target for unit in units if unit.kind == "depth"]
+    blocks = {unit.target: index[unit.name] for unit in units if unit.kind == "depth"}
+    blocks |= {group.block: index[name] for name, group in groups.items() if group.block}
     found = []
     for name, shape in shapes.items():
         block = next((block for block in blocks if under(name, [block])), None)
@@ -145,7 +150,7 @@ def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, C
                 outputs.get(name),
                 index.get(f"{name}:rank"),
                 index.get(f"{name}:bits"),
-                index.get(f"{block}:depth") if block else None,
+                None if block is None else blocks[block],
             )
         )
     return tuple(found)

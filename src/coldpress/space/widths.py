@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from coldpress.plan import KEEP, ChannelGroup, Option, Space
+from coldpress.plan import DROP, KEEP, ChannelGroup, Option, Space
 
 FRACTIONS = (0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.5, 0.625, 0.75, 0.875)
 
@@ -17,12 +17,16 @@ def width_step(channels: int, atom: int = 1) -> int:
 
 
 def width_options(group: ChannelGroup) -> tuple[Option, ...]:
-    """ "keep", then the widths below it, widest first: eighths, sixteenths where few are left, in whole steps."""
+    """ "keep", then the widths below it, widest first: eighths, sixteenths where few are left, in whole steps.
+
+    Last "drop", where the group has a block that goes with its channels.
+    """
     step = width_step(group.channels, group.atom)
     widths = {max(step, round(fraction * group.channels / step) * step) for fraction in FRACTIONS}
     keep = Option(KEEP, channels=group.channels)
     below = sorted((width for width in widths if width < group.channels), reverse=True)
-    return (keep, *(_narrowed(width, group.channels) for width in below))
+    drop = (Option(DROP, channels=0, drop=True),) if group.block else ()
+    return (keep, *(_narrowed(width, group.channels) for width in below), *drop)
 
 
 def with_widths(space: Space, widths: Mapping[str, int]) -> Space:

@@ -13,14 +13,14 @@ from coldpress.errors import PlanError
 from coldpress.layer_shape import LayerShape
 from coldpress.network import replace_module
 from coldpress.plan import ChannelGroup, Option, Plan, Space, Unit
-from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices
+from coldpress.surgery.channels import Indices, Removal, remove_channels, removed_indices, without_block
 from coldpress.surgery.factorize import build_factors, factor_table, factor_weights
 from coldpress.surgery.factorized import Factorized
 from coldpress.surgery.leastsquares import refit_columns
 from coldpress.surgery.moments import Moments
 from coldpress.surgery.refit import dense_weight, refit, set_weight
 from coldpress.surgery.shared_rows import SharedRows, share_rows
-from coldpress.surgery.structure import Dropped, describe_changes
+from coldpress.surgery.structure import Absent, Dropped, describe_changes
 
 
 def apply_plan(
@@ -51,7 +51,7 @@ def apply_plan(
     removal = _removal(space, plan)
     gone = removed_indices(removal)
     configured = {site.name: shape for site, shape in space.configured(plan.choices)}
-    dropped = [unit.target for i, unit in enumerate(space.units) if options[i].drop]
+    dropped = space.dropped(plan.choices)
     for (name, role), lost in gone.items():
         module = student.get_submodule(name)
         if role == "in" and moments is not None and name in moments:
@@ -85,8 +85,8 @@ def apply_plan(
             seed=seed,
             progress=progress,
         )
-    for block in dropped:
-        replace_module(student, block, Dropped())
+    for block, absent in dropped.items():
+        replace_module(student, block, Absent() if absent else Dropped())
     return student, Plan(plan.choices, plan.kept, describe_changes(model, student))
 
 
@@ -96,7 +96,8 @@ def _removal(space: Space, plan: Plan) -> Removal:
     for i, unit in enumerate(space.units):
         if unit.kind != "width" or options[i].channels in (None, space.groups[unit.name].channels):
             continue
-        removal.append((space.groups[unit.name], _kept(plan, unit, options[i])))
+        group, kept = space.groups[unit.name], _kept(plan, unit, options[i])
+        removal.append((without_block(group) if options[i].drop else group, kept))
     return removal
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import SurgeryError
+from coldpress.network import under
 from coldpress.plan import ChannelGroup
 
 Indices = npt.NDArray[np.int64]
@@ -20,7 +22,7 @@ def removed_indices(removal: Removal) -> dict[tuple[str, str], Indices]:
     """What goes, as {(module, role): rows or columns}, in the numbering of the untouched network.
 
     Args:
-        removal: channel groups, each with the channels that stay (whole atoms, at least one).
+        removal: channel groups, each with the channels that stay (whole atoms; none only of a group with a ``block``).
 
     Raises:
         SurgeryError: if nothing would be left of a group, or atoms would be torn apart.
@@ -28,7 +30,7 @@ def removed_indices(removal: Removal) -> dict[tuple[str, str], Indices]:
     gone: dict[tuple[str, str], list[Indices]] = {}
     for group, channels in removal:
         kept = np.unique(np.asarray(channels, dtype=np.int64))
-        if kept.size == 0 or kept[0] < 0 or kept[-1] >= group.channels:
+        if (kept.size == 0 and not group.block) or any(kept < 0) or any(kept >= group.channels):
             raise SurgeryError(f"{group.name!r} has channels 0 to {group.channels - 1}; to keep: {kept.tolist()[:8]}")
         if kept.size != np.unique(kept // group.atom).size * group.atom:
             raise SurgeryError(f"{group.name!r} loses channels in whole groups of {group.atom} only")
@@ -36,6 +38,11 @@ def removed_indices(removal: Removal) -> dict[tuple[str, str], Indices]:
         for member in group.members:
             gone.setdefault((member.module, member.role), []).append(member.index[lost].ravel())
     return {key: np.unique(np.concatenate(parts)) for key, parts in gone.items()}
+
+
+def without_block(group: ChannelGroup) -> ChannelGroup:
+    """The group's members outside of its block, which goes whole."""
+    return replace(group, members=tuple(m for m in group.members if not under(m.module, [group.block])))
 
 
 def remove_channels(model: nn.Module, removal: Removal) -> None:

@@ -2,8 +2,8 @@
 
 A channel that is gone is a column of zeros, a token whose row is gone reads the nearest that stays, a factorisation is
 the dense product of its factors, int8 is rounded weights and inputs (dynamic: the inputs of each run over their own
-range), a dropped block is the identity. Energies are measured with these effects; surgery carries the same weights out
-physically.
+range), a dropped block is the identity, or is not read where its channels would be concatenated. Energies are measured
+with these effects; surgery carries the same weights out physically.
 """
 
 from __future__ import annotations
@@ -76,13 +76,18 @@ class Effects:
             self.orders[unit] = elimination_order(consumers, group.channels, group.atom)
         return self.orders[unit]
 
+    def _split(self, unit: str, count: int) -> tuple[list[int], list[int]]:
+        """The channels that go and those that stay where ``count`` do."""
+        order = self.order(unit)
+        return order[: len(order) - count], order[len(order) - count :]
+
     def kept(self, choices: Mapping[str, str]) -> Kept:
         """The channels, or rows, that stay in every width or vocabulary unit that does not keep all."""
         found: Kept = {}
         for unit in self.space.units:
             option = unit.options[unit.index(choices[unit.name])] if unit.name in choices else unit.options[0]
             if option.channels is not None and option is not unit.options[0]:
-                found[unit.name] = tuple(sorted(self.order(unit.name)[-option.channels :]))
+                found[unit.name] = tuple(sorted(self._split(unit.name, option.channels)[1]))
         return found
 
     def replacements(self, choices: Mapping[str, str]) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -94,9 +99,9 @@ class Effects:
         options = self.space.options(choices)
         changed = {i for i, unit in enumerate(self.space.units) if options[i] is not unit.options[0]}
         found: dict[str, Callable[[Tensor], Tensor]] = {}
-        for i in changed:
-            if options[i].drop:
-                found[self.space.units[i].target] = _identity
+        for block, absent in self.space.dropped(choices).items():
+            if not absent:  # else those who read it do without
+                found[block] = _identity
         for site in self.space.sites:
             sources = tuple(s.unit for s in site.sources if s.unit in changed) if site.shape.groups == 1 else ()
             touched = bool(sources) or site.rank in changed or site.bits in changed
@@ -151,7 +156,7 @@ class Effects:
     def _shared_rows(self, module: nn.Embedding, unit: str, count: int) -> tuple[Tensor, Tensor]:
         """The rows that stay where ``count`` do, and of every token its row among them."""
         if (unit, count) not in self._rows:
-            kept = torch.tensor(sorted(self.order(unit)[-count:]))
+            kept = torch.tensor(sorted(self._split(unit, count)[1]))
             self._rows[unit, count] = kept, nearest_rows(module.weight.detach(), kept)
         return self._rows[unit, count]
 
@@ -198,14 +203,14 @@ class Effects:
         if rows is None:
             return torch.arange(count)
         unit, channels = rows
-        gone = np.array(self.order(unit)[:-channels], dtype=np.int64)
+        gone = np.array(self._split(unit, channels)[0], dtype=np.int64)
         lost = [m.index[gone].ravel() for m in self.space.groups[unit].of_role("out") if m.module == name]
         return torch.from_numpy(np.setdiff1d(np.arange(count), np.concatenate(lost)))
 
     def _kept_columns(self, name: str, module: nn.Module, widths: Iterable[tuple[str, int]]) -> Tensor:
         lost: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         for unit, channels in widths:
-            gone = np.array(self.order(unit)[:-channels], dtype=np.int64)
+            gone = np.array(self._split(unit, channels)[0], dtype=np.int64)
             lost += [m.index[gone].ravel() for m in self.space.groups[unit].of_role("in") if m.module == name]
         width = module.get_parameter("weight").shape[1]
         stay = np.setdiff1d(np.arange(width), np.concatenate(lost))

@@ -1,7 +1,7 @@
 """What happens in one run of a network, as numbered events: calls of its layers and norms, and functions between.
 
 A network and its compressed form run through the same events in the same order (factor layers count as one, dropped
-blocks still run until the end, but hand on their input), so an event's number names the same place in both.
+blocks still run until the end, but hand on their input or nothing), so an event's number names the same place in both.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def watching(
     opaque: Sequence[str],
     watch: Watcher,
     before: Mapping[str, Any] | None = None,
-    dropped: Sequence[str] = (),
+    dropped: Mapping[str, bool] | None = None,
 ) -> Iterator[nn.Module]:
     """The model, ready to run once in evaluation mode, its events told to ``watch``.
 
@@ -90,7 +90,7 @@ def watching(
         opaque: modules whose calls are single events.
         watch: told of every event.
         before: by module name, called with the module's input right before it runs.
-        dropped: modules that hand on their first input instead of their output.
+        dropped: modules that hand on their first input instead of their output or, where True, no channel of it.
     """
     mode = _Events(watch)
     handles = []
@@ -123,9 +123,18 @@ def watching(
     def hand_on(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
         return given.pop(module)
 
-    for name in dropped:
+    def leave_out(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+        mode.depth += 1
+        nothing: Tensor = output[:, :0]
+        mode.depth -= 1
+        return nothing
+
+    for name, absent in (dropped or {}).items():
         module = model.get_submodule(name)
-        handles += [module.register_forward_pre_hook(keep), module.register_forward_hook(hand_on)]
+        if absent:
+            handles.append(module.register_forward_hook(leave_out))
+        else:
+            handles += [module.register_forward_pre_hook(keep), module.register_forward_hook(hand_on)]
     for name in opaque:
         module = model.get_submodule(name)
         handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]

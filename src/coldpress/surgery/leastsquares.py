@@ -74,28 +74,25 @@ def elimination_order(consumers: Sequence[Consumer], channels: int, atom: int = 
 
 
 class _State:
-    """One consumer while its channels go: weights and inverse moments of the columns still there."""
+    """One consumer while its channels go: weights and inverse moments of their columns that are still there.
+
+    Columns that stay whatever happens (of other groups, the constant) are in the inverse, and need not be kept.
+    """
 
     def __init__(self, consumer: Consumer, atom: int) -> None:
         index = consumer.index.reshape(consumer.index.shape[0] // atom, -1)
         self.width = index.shape[1]
         dense = consumer.moments is not None and consumer.moments.shape[0] > 600
         dtype = torch.float32 if dense else torch.float64
-        own = index.ravel()
-        total = consumer.weight.shape[1]
-        rest = torch.ones(total, dtype=torch.bool)
-        rest[own] = False
-        # own columns first, atom by atom; columns that stay whatever happens (others' and the constant) behind
-        columns = torch.cat([own, rest.nonzero().ravel()])
-        self.weight = consumer.weight[:, columns].to(dtype)
+        own = index.ravel()  # atom by atom
+        self.weight = consumer.weight[:, own].to(dtype)
         self.inverse: Tensor | None = None
         if consumer.moments is None:
-            self.scale = float(self.weight.square().sum()) + 1e-30
+            self.scale = float(consumer.weight.square().sum()) + 1e-30
         else:
             moments = damped(consumer.moments)
             self.scale = float(((consumer.weight @ moments) * consumer.weight).sum()) + 1e-30
-            inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
-            self.inverse = inverse[columns][:, columns].to(dtype)
+            self.inverse = _inverse_part(moments, own).to(dtype)
 
     def costs(self, atoms: int) -> Tensor:
         """Relative output error of removing each atom: ``(atoms,)``."""
@@ -118,6 +115,17 @@ class _State:
         solved = torch.linalg.solve(self.inverse[gone][:, gone], cross.T)  # (gone, keep)
         self.weight = self.weight[:, keep] - self.weight[:, gone] @ solved
         self.inverse = self.inverse[keep][:, keep] - cross @ solved
+
+
+def _inverse_part(matrix: Tensor, index: Tensor) -> Tensor:
+    """Rows and columns of the inverse of a positive definite matrix, ``(index, index)``."""
+    factor = torch.linalg.cholesky(matrix)
+    if 3 * len(index) > len(matrix):
+        return torch.cholesky_inverse(factor)[index][:, index]
+    unit = torch.zeros(len(matrix), len(index), dtype=matrix.dtype)
+    unit[index, torch.arange(len(index))] = 1.0
+    half = torch.linalg.solve_triangular(factor, unit, upper=False)
+    return half.T @ half
 
 
 def refit_columns(weight: Tensor, moments: Tensor, kept: Tensor, damping: float = DAMPING) -> Tensor:

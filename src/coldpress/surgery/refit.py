@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.layer_shape import LayerShape
-from coldpress.network import token_mask
+from coldpress.network import token_mask, under
 from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import effective_weight, factor_weights
 from coldpress.surgery.factorized import Factorized
@@ -41,7 +41,7 @@ def refit(
     *,
     outputs: Mapping[str, Tensor],
     factored: Mapping[str, LayerShape],
-    dropped: Sequence[str] = (),
+    dropped: Mapping[str, bool] | None = None,
     seed: int = 0,
     batch_size: int = 128,
     damping: float | None = None,
@@ -57,7 +57,8 @@ def refit(
             do not count.
         outputs: for layers that lost outputs, the teacher's output channels that stay, ``(kept,)``.
         factored: for layers that became factors, their configured shape.
-        dropped: blocks that will go, and still run: they hand on their input, and their layers stay as they are.
+        dropped: blocks that will go, and still run: they hand on their input or, where True, no channel, and their
+            layers stay as they are.
         seed: decides which positions are looked at.
         batch_size: images a step in the teacher's pass.
         damping: ridge toward the given weights; by default what the number of rows calls for, +inf leaves them.
@@ -67,7 +68,7 @@ def refit(
     """
     opaque = opaque_modules(teacher)
     layers = [name for name in opaque if _fits(teacher.get_submodule(name))]
-    layers = [name for name in layers if not any(name.startswith(block + ".") for block in dropped)]
+    layers = [name for name in layers if not under(name, dropped or ())]
     norms = [name for name in opaque if isinstance(teacher.get_submodule(name), NORM_TYPES)]
     mask, examples = token_mask(inputs), inputs
     if mask is not None:  # networks may leave out what is only for padding: all runs must have some

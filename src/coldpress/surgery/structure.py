@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,14 @@ class Dropped(nn.Identity):
     def forward(self, input: Tensor, *_: Any, **__: Any) -> Tensor:
         """The input, ``(batch, ...)``."""
         return input
+
+
+class Absent(nn.Module):
+    """What stays of a dropped part whose channels others are concatenated with: none."""
+
+    def forward(self, input: Tensor | Sequence[Tensor], *_: Any, **__: Any) -> Tensor:
+        """``(batch, 0, ...)`` of an input, or of the first of several, ``(batch, channels, ...)``."""
+        return (input if isinstance(input, Tensor) else input[0])[:, :0]
 
 
 def describe_changes(original: nn.Module, changed: nn.Module) -> dict[str, Mapping[str, Any]]:
@@ -79,8 +87,8 @@ def _shapes(module: nn.Module) -> dict[str, list[int]]:
 
 
 def _describe_new(name: str, module: nn.Module) -> dict[str, Any]:
-    if isinstance(module, nn.Identity):
-        return {"kind": "identity"}
+    if isinstance(module, nn.Identity | Absent):
+        return {"kind": "absent" if isinstance(module, Absent) else "identity"}
     if isinstance(module, TensorTrain):
         return {"kind": "tensor-train", **module.describe()}
     if isinstance(module, Factorized):
@@ -155,8 +163,8 @@ def _resize(module: nn.Module, spec: Mapping[str, Any]) -> None:
 
 
 def _new(spec: Mapping[str, Any]) -> nn.Module:
-    if spec["kind"] == "identity":
-        return Dropped()
+    if spec["kind"] in ("identity", "absent"):
+        return Dropped() if spec["kind"] == "identity" else Absent()
     if spec["kind"] == "tensor-train":
         return TensorTrain(**{key: value for key, value in spec.items() if key != "kind"})
     parts = [_part(part) for part in spec["parts"]]
