@@ -8,8 +8,10 @@ import torch
 from coldpress.commands.subject import timing_example
 from coldpress.data import read_batches
 from coldpress.errors import TaskError
+from coldpress.network import batches_alike
 from coldpress.splits import check_disjoint, split
 from coldpress.splits import draw as draw_samples
+from coldpress.task import Task
 from coldpress.tokens import TokenData, parents
 
 
@@ -100,3 +102,32 @@ def test_shuffled_batches_hold_every_text_once_and_little_filling() -> None:
     assert widths != sorted(widths)  # short and long ones in turns
     assert all(torch.equal(a[0], b[0]) for a, b in zip(batches, drawn(1)))
     assert widths != [mask.shape[1] for _, mask, _ in drawn(2)]
+
+
+def test_evaluation_runs_texts_by_length_and_tells_of_them_in_order() -> None:
+    texts, seen = data([9, 2, 30, 2, 9, 4]), list[int]()
+
+    class Lengths(torch.nn.Module):
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            seen.append(ids.shape[1])
+            lengths = mask.sum(1, keepdim=True).float()
+            return torch.cat([lengths, 5.0 * torch.ones_like(lengths)], 1)
+
+    task = Task(Lengths(), texts.example(), train=data([3, 5, 7, 8] * 4, start=40), test=texts)
+    seen.clear()
+    found = task.evaluate(task.model, "test", batch_size=2)
+    assert seen == [2, 9, 30]
+    assert found.labels.tolist() == texts.labels.tolist()
+    assert found.logits is not None
+    assert found.logits[:, 0].tolist() == [9, 2, 30, 2, 9, 4]
+    assert found.predictions.tolist() == [0, 1, 0, 1, 0, 1]
+    assert found.loss == pytest.approx(float(torch.nn.functional.cross_entropy(found.logits, texts.labels)))
+
+
+def test_batches_of_padded_texts_are_cut() -> None:
+    inputs = next(read_batches(data([5, 2, 7, 3]), 4))[0]
+    batches = batches_alike(inputs, 2)
+    assert [rows.tolist() for rows, _ in batches] == [[1, 3], [0, 2]]
+    assert [part[0].shape for _, part in batches] == [(2, 3), (2, 7)]
+    images = torch.arange(12.0).view(3, 1, 2, 2)
+    assert [rows.tolist() for rows, _ in batches_alike([images], 2)] == [[0, 1], [2]]

@@ -56,6 +56,10 @@ class MemoryData(Dataset[Any], ABC):
         """
         return None
 
+    def alike(self) -> Tensor | None:
+        """The samples in an order in which those of like size are neighbours, ``(samples,)``; None where all are."""
+        return None
+
     def example(self) -> tuple[Tensor, ...]:
         """Inputs of one sample that stands for all, each ``(1, ...)``."""
         return tuple(x[:1] for x in next(self.batches(1))[:-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -104,6 +104,12 @@ class Evaluation:
         if metric is _log_likelihood:
             return -self.loss
         raise TaskError("the outputs are too many to keep for this metric; take accuracy or log_likelihood")
+
+    def reordered(self, order: Tensor) -> Evaluation:
+        """The same with row ``order[i]`` of this one in row i."""
+        logits, rows = self.logits, order.numpy()
+        moved = None if logits is None else logits[order]
+        return replace(self, logits=moved, labels=self.labels[rows], predictions=self.predictions[rows])
 
     def confusion(self, classes: int | None = None) -> npt.NDArray[np.int64]:
         """``(classes, classes)`` counts: row = label, column = prediction."""

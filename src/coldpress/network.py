@@ -143,6 +143,25 @@ def token_mask(inputs: Sequence[Tensor]) -> Tensor | None:
     return None
 
 
+def batches_alike(inputs: Sequence[Tensor], size: int) -> list[tuple[Tensor, list[Tensor]]]:
+    """Batches of at most ``size`` samples, each as its rows ``(batch,)`` and its inputs.
+
+    Padded sequences of about one length come together, without the tokens that all of a batch have filled up; other
+    samples come in order.
+    """
+    mask = token_mask(inputs)
+    if mask is None:
+        rows = torch.arange(len(inputs[0]))
+        return [(part, [tensor[part] for tensor in inputs]) for part in torch.split(rows, size)]
+    lengths = mask.sum(1)
+    ragged = [tensor.shape == mask.shape and not tensor.is_floating_point() for tensor in inputs]
+    found = []
+    for rows in torch.split(lengths.argsort(stable=True), size):
+        longest = int(lengths[rows].max())
+        found.append((rows, [t[rows, :longest] if cut else t[rows] for t, cut in zip(inputs, ragged)]))
+    return found
+
+
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Put ``module`` in the place called ``name``, and wherever else the module that stands there is used."""
     old = model.get_submodule(name)

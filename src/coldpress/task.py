@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from coldpress import splits
-from coldpress.data import Batch, example_of, read_batches
+from coldpress.data import Batch, MemoryData, example_of, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import LOSSES, METRICS, Criterion, Evaluation, Metric, Predict, evaluate, predictor
 from coldpress.names import meant
@@ -139,7 +139,10 @@ class Task:
 
     def batches(self, split: Split, batch_size: int = EVALUATION_BATCH) -> Iterator[Batch]:
         """Yield ``(inputs, labels)`` of a split in order, un-augmented, labels checked."""
-        for inputs, labels in read_batches(self.data(split), batch_size):
+        return self._checked(split, self.data(split), batch_size)
+
+    def _checked(self, split: Split, data: Any, batch_size: int) -> Iterator[Batch]:
+        for inputs, labels in read_batches(data, batch_size):
             splits.check_labels(split, labels, self.num_classes)
             yield inputs, labels
 
@@ -167,9 +170,17 @@ class Task:
     def evaluate(
         self, model: nn.Module | Predict, split: Split | None = None, batch_size: int = EVALUATION_BATCH
     ) -> Evaluation:
-        """Evaluate a PyTorch model, or any ``predict(inputs) -> logits``, on a split (`report_split` by default)."""
+        """Evaluate a PyTorch model, or any ``predict(inputs) -> logits``, on a split (`report_split` by default).
+
+        Texts run with others of their length, and stand in the data's order again in what comes of it.
+        """
         predict = predictor(model) if isinstance(model, nn.Module) else model
-        return evaluate(predict, self.batches(split or self.report_split, batch_size), self.loss)
+        split = split or self.report_split
+        data = self.data(split)
+        order = data.alike() if isinstance(data, MemoryData) else None
+        together = data if order is None else data.subset(order)
+        found = evaluate(predict, self._checked(split, together, batch_size), self.loss)
+        return found if order is None else found.reordered(order.argsort())
 
     def score(self, model: nn.Module | Predict, split: Split = "validation") -> float:
         """The task's metric on a split, higher is better."""

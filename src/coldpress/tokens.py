@@ -62,6 +62,10 @@ class TokenData(MemoryData):
     def keys(self) -> list[Hashable]:
         return [tuple(row.tolist()) for row in self.ids]
 
+    def alike(self) -> Tensor:
+        """The samples by length."""
+        return torch.tensor([len(row) for row in self.ids]).argsort(stable=True)
+
     def families(self) -> Tensor | None:
         """The row of the longer text that each is part of, ``(samples,)``; None where none is part of another."""
         return self._families

@@ -85,10 +85,13 @@ def test_parts_are_found_and_of_branches_the_widest_stays(space: Space) -> None:
     only = space_of(Net().eval(), (torch.zeros(2, 3, 8, 8),), "width")
     assert not any(option.drop for unit in only.units for option in unit.options)
     kept = space_of(Net().eval(), (torch.zeros(2, 3, 8, 8),), "width", "depth", ignored=("dense.1",))
-    assert {group.block for group in kept.groups.values()} == {"", "dense.2", "short"}  # dense.0 is read by dense.1.norm
+    # dense.0 is read by dense.1.norm
+    assert {group.block for group in kept.groups.values()} == {"", "dense.2", "short"}
 
 
-def carried_out(net: nn.Module, space: Space, choices: dict[str, str], x: Tensor, refit: bool) -> tuple[nn.Module, Plan]:
+def carried_out(
+    net: nn.Module, space: Space, choices: dict[str, str], x: Tensor, refit: bool
+) -> tuple[nn.Module, Plan]:
     moments = collect_moments(net, [site.name for site in space.sites], [x]) if refit else {}
     effects = Effects(net, space, moments)
     plan = Plan(choices, effects.kept(choices))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coldpress.network import evaluating, logits_of, token_mask
+from coldpress.network import batches_alike, evaluating, logits_of, token_mask
 
 Forward = Callable[..., Any]
 BATCH = 64
@@ -74,9 +74,8 @@ class Suffix:
         self._wrapped: list[nn.Module] = []
 
     def __enter__(self) -> Suffix:
-        mask = token_mask(self._inputs)
-        if mask is not None:
-            self._sort(mask)
+        if token_mask(self._inputs) is not None:
+            self._sort()
         for name, module in self.model.named_modules():
             if name:
                 module.forward = self._wrap(name, module.forward)  # type: ignore[method-assign]
@@ -92,12 +91,10 @@ class Suffix:
             raise
         return self
 
-    def _sort(self, mask: Tensor) -> None:
+    def _sort(self) -> None:
         """Make parts of texts of about one length, where each gives one row of logits whatever filling comes behind."""
-        lengths = mask.sum(1)
-        order = lengths.argsort(stable=True)
-        parts = [self._cut(rows, int(lengths[rows].max()), mask) for rows in torch.split(order, self.batch)]
-        first = order[: len(parts[0][0])]
+        batches = batches_alike(self._inputs, self.batch)
+        first, parts = batches[0][0], [part for _, part in batches]
         try:
             with evaluating(self.model):
                 cut = logits_of(self.model(*[tensor.clone() for tensor in parts[0]]))
@@ -105,15 +102,7 @@ class Suffix:
         except (RuntimeError, ValueError, IndexError):  # a model of texts of one length
             return
         if len(cut) == len(first) and torch.allclose(cut, whole, atol=1e-4 * float(whole.abs().max()), rtol=0.0):
-            self.parts, self._places = parts, order.argsort()
-
-    def _cut(self, rows: Tensor, longest: int, mask: Tensor) -> list[Tensor]:
-        """Some texts, without the tokens that all of them have filled up."""
-
-        def tokens(tensor: Tensor) -> bool:
-            return tensor.shape == mask.shape and not tensor.is_floating_point()
-
-        return [tensor[rows, :longest] if tokens(tensor) else tensor[rows] for tensor in self._inputs]
+            self.parts, self._places = parts, torch.cat([rows for rows, _ in batches]).argsort()
 
     def _joined(self, found: list[Tensor]) -> Tensor:
         """The parts' logits in the order of the inputs."""

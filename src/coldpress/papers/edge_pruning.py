@@ -24,6 +24,7 @@ from coldpress import splits
 from coldpress.budget import Budget
 from coldpress.errors import BudgetError
 from coldpress.evaluate import Evaluation, compare
+from coldpress.network import batches_alike
 from coldpress.papers.edge_masks import masked, prunable
 from coldpress.papers.edge_pruning_table import (
     AMOUNTS,
@@ -133,17 +134,14 @@ class EdgePruning:
     def _searched(self, method: str, seed: int) -> dict[str, Any]:
         """The same masks, searched on samples of train; of the best three validation data choose; reported once."""
         study = optuna.create_study(sampler=sampler(method, seed))
-        inputs, labels = self._sample
-        part = [tensor[: self.scale.search] for tensor in inputs], labels[: self.scale.search]
+        inputs, labels = ([t[: self.scale.search] for t in self._sample[0]], self._sample[1][: self.scale.search])
+        batches = batches_alike(inputs, 32)
 
         def objective(trial: optuna.Trial) -> float:
             amounts = {name: trial.suggest_categorical(name, AMOUNTS) for name in self.layers}
             with masked(self.task.model, amounts), torch.inference_mode():
-                right = sum(
-                    int((self.task.model(*[t[i : i + 32] for t in part[0]]).argmax(1) == part[1][i : i + 32]).sum())
-                    for i in range(0, len(part[1]), 32)
-                )
-            return self.settings.fitness(right / len(part[1]), 0.0, 1e6 * self.megabytes)
+                right = sum(int((self.task.model(*part).argmax(1) == labels[rows]).sum()) for rows, part in batches)
+            return self.settings.fitness(right / len(labels), 0.0, 1e6 * self.megabytes)
 
         study.optimize(objective, n_trials=self.scale.evaluations)
         best = sorted(study.trials, key=lambda trial: trial.value or math.inf)[:3]

@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from coldpress import splits
 from coldpress.data import read_batches
 from coldpress.errors import TaskError
-from coldpress.evaluate import evaluate
 from coldpress.network import logits_of
 from coldpress.recovery.checkpoints import Checkpoints
 from coldpress.recovery.mixup import mixed
@@ -204,7 +203,7 @@ class _Run:
             with torch.inference_mode(), self.forward():
                 return logits_of(model(*(place(x, self.device) for x in inputs))).float().cpu()
 
-        return evaluate(predict, self.task.batches("validation"), self.task.loss).score(self.task.metric)
+        return self.task.score(predict)
 
     def _step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: tuple[Tensor, ...], labels: Tensor
