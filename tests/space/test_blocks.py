@@ -31,6 +31,21 @@ def test_resnet18() -> None:
     assert set(found) == droppable_in_resnet18()
 
 
+def test_hardly_any_signal_is_no_shortcut() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.one(x), self.two(x)], 1)
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Branches(), nn.Flatten(), nn.Linear(8 * 256, 5)).eval()
+    model[0].weight.data *= 1e-9
+    model[0].bias.data *= 0.0
+    assert residual_blocks(model, images(2)) == ()
+
+
 def test_mobilenet_v2() -> None:
     model = as_if_trained(models.mobilenet_v2(weights=None))
     wanted = {name for name, module in model.named_modules() if getattr(module, "use_res_connect", False)}
