@@ -40,9 +40,10 @@ def latency_cost(
 ) -> Cost:
     """Seconds of one run of the whole model.
 
-    Where static int8 and float layers meet, the conversion is counted. A factorised layer that is predicted to be no
-    faster than the dense one of the same widths is forbidden, as is int8 that is slower than fp32 even among int8
-    layers.
+    What runs between layers (norms, sums, concatenations) is shared out among their calls: with a block that is dropped
+    its part goes too. Where static int8 and float layers meet, the conversion is counted. A factorised layer that is
+    predicted to be no faster than the dense one of the same widths is forbidden, as is int8 that is slower than fp32
+    even among int8 layers.
 
     Args:
         space: units and layers.
@@ -62,7 +63,13 @@ def latency_cost(
             return False
         return slow_bits or shape.bits == 32 or int8_pays(table, shape)
 
-    layers = layer_cost("latency", space, lambda shape: scale * seconds_of(table, shape), overhead, allowed=allowed)
+    calls = sum(site.shape.calls for site in space.sites if site.shape.kind != "embedding")
+
+    def seconds(shape: LayerShape) -> float:
+        glue = overhead * shape.calls / calls if shape.kind != "embedding" else 0.0
+        return scale * seconds_of(table, shape) + glue
+
+    layers = layer_cost("latency", space, seconds, 0.0 if calls else overhead, allowed=allowed)
     return Cost("latency", merged((*layers.factors, *_switches(space, table, scale))), layers.constant)
 
 
