@@ -46,6 +46,8 @@ def run(recipe: Recipe, scale: str, folder: Path, overwrite: bool, settings: dic
             there = {row.name for row in rows}
             both = [*rows, *(row for row in known if row.name not in there)]
             results.write(folder, {**head, "rows": [asdict(row) for row in both]}, markdown(both))
+        rows = experiment.timed(rows)
+        results.write(folder, {**head, "rows": [asdict(row) for row in rows]}, markdown(rows))
     write_iterations(rows, folder / ITERATIONS)
     out.print(results.shown(TITLE, HEADS, all_cells(rows)))
     out.print(f"Wrote {folder}: {results.RESULTS}, {results.TABLE}, {ITERATIONS}", highlight=False, soft_wrap=True)
