@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,7 +84,7 @@ def decide(run: Run) -> Decided:
         elif recipe.budget:
             planned = plan_within(limits, recipe.rounds)
         else:
-            planned = _keep_accuracy(run, space, prices, moments, plan_within)
+            planned = _keep_accuracy(run, space, prices, moments, limits, plan_within)
         work.write("problem.json", planned.problem.to_json())
         facts = planned_facts(planned, prices, recipe)
         return facts if channels is None else facts | {"single_channels": channels["facts"]}
@@ -106,7 +107,12 @@ def _loadable(limits: Budget, memory: int | None, original: float) -> Budget:
 
 
 def _keep_accuracy(
-    run: Run, space: Space, prices: Prices, moments: Any, plan_within: Callable[[Budget, int], Planned]
+    run: Run,
+    space: Space,
+    prices: Prices,
+    moments: Any,
+    limits: Budget,
+    plan_within: Callable[[Budget, int], Planned],
 ) -> Planned:
     """The cheapest plan, by bisection, whose network loses no more than allowed on validation data, before training."""
     task, recipe, tell = run.task, run.recipe, run.telling("bisection")
@@ -119,7 +125,8 @@ def _keep_accuracy(
     for step in range(BISECTIONS):
         fraction = 0.5 if step == 0 else (low + high) / 2
         try:
-            planned = plan_within(Budget(**{quantity: fraction * original}), 0)
+            limit = min(fraction * original, float(limits.given().get(quantity, math.inf)))
+            planned = plan_within(replace(limits, **{quantity: limit}), 0)
         except BudgetError:
             low = fraction
             continue

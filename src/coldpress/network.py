@@ -171,6 +171,11 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
             setattr(model.get_submodule(parent), child, module)
 
 
+def overlapping(name: str, modules: Iterable[str]) -> bool:
+    """Whether a module is, lies in or holds one of ``modules``."""
+    return any(under(name, [module]) or under(module, [name]) for module in modules)
+
+
 def under(name: str, modules: Iterable[str]) -> bool:
     """Whether a module is one of ``modules``, or within one of them."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)

@@ -36,7 +36,7 @@ class Planned:
     Attributes:
         plan: choices and kept channels.
         answer: the solver's last answer.
-        problem: the problem it answers.
+        problem: the problem it answers; its limit on a measured latency is without the margin (see `MARGIN`).
         costs: predicted, at the prices at which the plan was solved for (before its own shape was measured).
         kl: measured KL (nats) of the plan on calibration data, before the sequential re-fit.
         seconds, bytes: of a network of the plan's shape, measured; None and 0 where no limit needs it.

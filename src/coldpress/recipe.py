@@ -192,6 +192,7 @@ class Recipe:
             TaskError: none is left.
         """
         counts = set(self.limits().given()) | ({self.objective} if not self.budget else set())
+        counts |= {"size"} if self.memory else set()
         needed = {"bits": {"latency", "size"}, "vocabulary": {"size"}}
         chosen = {unit.rpartition(":")[2] for unit in self.chosen()}
         found = tuple(kind for kind in self.units if kind in chosen or kind not in needed or counts & needed[kind])
@@ -219,7 +220,7 @@ class Recipe:
         measured |= {"kinds": self.kinds(), "latency": self.wants_latency(), "slow": self.minds_size_alone()}
         measured["given"] = bool(self.choices)
         if self.energy == "fisher":  # chooses channels within the budget before anything is measured
-            measured |= {"energy": self.energy, "budget": self.budget}
+            measured |= {"energy": self.energy, "budget": self.budget, "memory": self.memory}
         return _digest(measured)
 
     def minds_size_alone(self) -> bool:

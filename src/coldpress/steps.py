@@ -16,6 +16,7 @@ from coldpress.budget import Budget
 from coldpress.cost.profiles import table_for
 from coldpress.energy.correlation import Correlation, energy_of, rank_correlation
 from coldpress.energy.curvature import Sensitivities
+from coldpress.errors import ArtifactError
 from coldpress.evidence import calibration_parts, measure_energy
 from coldpress.plan import Plan, Space
 from coldpress.pricing import Measured, Prices, extra_macs, price
@@ -137,6 +138,11 @@ def measured_energy(run: Run, space: Space, effects: Effects) -> tuple[Sensitivi
     tensors = work.tensors("energy", compute)
     data = work.json("correlation", lambda: kept)
     total = len(tensors["kl"])
+    if total != sum(space.sizes):
+        raise ArtifactError(
+            f"sensitivities in {work.measurements or work.folder} are of {total} options, here are {sum(space.sizes)}: "
+            "they come of another version of coldpress; remove that folder"
+        )
     found = Sensitivities(
         tensors["features"].numpy(),
         tensors["kl"].numpy(),

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from coldpress.cost import macs_cost, size_cost
 from coldpress.energy.correlation import random_plans
@@ -87,6 +88,43 @@ def test_parts_are_found_and_of_branches_the_widest_stays(space: Space) -> None:
     kept = space_of(Net().eval(), (torch.zeros(2, 3, 8, 8),), "width", "depth", ignored=("dense.1",))
     # dense.0 is read by dense.1.norm
     assert {group.block for group in kept.groups.values()} == {"", "dense.2", "short"}
+
+
+class Joined(nn.Module):
+    """What two parts make of the same input, side by side."""
+
+    def __init__(self, left: nn.Module, right: nn.Module, named: bool = False) -> None:
+        super().__init__()
+        self.left, self.right, self.named = left, right, named
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = self.left(input=x) if self.named else self.left(x)
+        return torch.cat([left, functional.adaptive_avg_pool2d(self.right(x), left.shape[2:])], 1)
+
+
+def conv(inputs: int, outputs: int, **options: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+def parts_of(body: nn.Module, channels: int) -> set[str]:
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
+    space = space_of(nn.Sequential(body, head).eval(), (torch.randn(2, 3, 8, 8),), "width", "depth")
+    return {group.block for group in space.groups.values()} - {""}
+
+
+def test_parts_that_cannot_go_are_not_offered() -> None:
+    assert parts_of(Joined(conv(3, 8), conv(3, 16)), 24) == {"0.left"}
+    assert parts_of(Joined(nn.Sequential(conv(3, 8)), conv(3, 16), named=True), 24) == {"0.left"}
+    # what would take its place has another size, and others are pooled to it
+    assert parts_of(Joined(conv(3, 8, stride=2), conv(3, 16)), 24) == set()
+
+
+def test_no_part_holds_another_or_what_is_used_elsewhere() -> None:
+    inner = nn.Sequential(Joined(conv(3, 4), conv(3, 8)), conv(12, 8))
+    assert parts_of(Joined(inner, conv(3, 16)), 24) == {"0.left.0.left", "0.left.1"}
+    both = conv(3, 6)
+    assert parts_of(Joined(nn.Sequential(both, conv(6, 8)), nn.Sequential(both, conv(6, 16))), 24) <= {"0.left.1"}
 
 
 def carried_out(

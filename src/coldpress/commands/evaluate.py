@@ -18,7 +18,7 @@ from coldpress import scores, zoo
 from coldpress.artifact import PROGRAM, load, weights_file
 from coldpress.commands.subject import build_model, read_data, timing_example
 from coldpress.commands.terminal import out
-from coldpress.data import read_batches
+from coldpress.data import MemoryData, read_batches
 from coldpress.deploy import time_files
 from coldpress.errors import ArtifactError, TaskError
 from coldpress.evaluate import Evaluation, Predict, evaluate, predictor
@@ -102,7 +102,8 @@ def _part(splits: zoo.Splits, split: str, given: frozenset[str]) -> tuple[str, A
 def _check(target: Path) -> None:
     """Refuse what is neither an artifact's folder nor a file, with the command that would do."""
     named = str(target).startswith(("hf:", "torchvision:", "timm:"))
-    if named or ((target / "config.json").is_file() and not (target / "recipe.yaml").is_file()):
+    artifact = any((target / name).is_file() for name in ("recipe.yaml", "model.onnx"))
+    if named or ((target / "config.json").is_file() and not artifact):
         model = target if named else f"hf:{target}"
         raise ArtifactError(f"{target} is a model, no artifact: coldpress evaluate --model {model} --data NAME")
     if not target.exists():
@@ -133,6 +134,8 @@ def _evaluate(subject: Subject, data: Any, split: str, example: tuple[Tensor, ..
     predict = _predictor(subject)
     together = subject.file is None or not depends_on_batch(subject.file)
     outputs = int(predict(example).shape[-1])
+    order = data.alike() if isinstance(data, MemoryData) else None
+    data = data if order is None else data.subset(order)
 
     def batches() -> Any:
         for inputs, labels in read_batches(data, EVALUATION_BATCH if together else batch):

@@ -44,7 +44,8 @@ class Correlation:
 def random_plans(space: Space, count: int, seed: int = 0, most: float = 0.6) -> list[dict[str, str]]:
     """Random plans of all strengths: each unit's option is binomial about the plan's own intensity.
 
-    A unit inside a block that the plan drops keeps.
+    Whether a part is dropped is drawn apart from its width, as for other blocks. A unit inside of what the plan drops
+    keeps.
 
     Args:
         space: the space.
@@ -57,8 +58,11 @@ def random_plans(space: Space, count: int, seed: int = 0, most: float = 0.6) -> 
     for intensity in np.linspace(0.05, most, count):
         choices: dict[str, str] = {}
         for unit in space.units:
+            offered = [option for option in unit.options if unit.kind == "depth" or not option.drop]
             strength = intensity * (0.3 if unit.kind in ("depth", "rank") else 1.0)
-            option = unit.options[int(generator.binomial(len(unit.options) - 1, strength))]
+            option = offered[int(generator.binomial(len(offered) - 1, strength))]
+            if len(offered) < len(unit.options) and generator.random() < 0.3 * intensity:
+                option = unit.options[-1]
             if option is not unit.options[0]:
                 choices[unit.name] = option.label
         plans.append(without_dead_choices(space, choices))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from coldpress.errors import SpaceError
 from coldpress.layer_shape import MORE_METHODS, LayerShape
-from coldpress.network import under
+from coldpress.network import overlapping, under
 from coldpress.plan import DROP, KEEP, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.bits import STATIC
 from coldpress.space.blocks import residual_blocks
@@ -74,8 +74,7 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
                 continue
             groups[f"{name}:width"] = group
         if "depth" in kinds:
-            parts = concatenated_parts(model, example_inputs, groups)
-            groups |= {name: part for name, part in parts.items() if not _holds(part.block, (*ignored, *blocks))}
+            groups |= concatenated_parts(model, example_inputs, groups, (*ignored, *blocks))
         units += [Unit(name, "width", name.removesuffix(":width"), width_options(g)) for name, g in groups.items()]
     layers = list(shapes)
     tables = table_shapes(model, example_inputs) if "bits" in kinds or "vocabulary" in kinds else {}
@@ -95,7 +94,7 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
     if "vocabulary" in kinds:
         read = tables_of_inputs(model, example_inputs, [name for name in tables if name in free])
         units += [Unit(f"{name}:vocabulary", "vocabulary", name, row_options(free[name].in_channels)) for name in read]
-    names = [name for name in blocks if not _holds(name, ignored)]
+    names = [name for name in blocks if not overlapping(name, ignored)]
     units += [Unit(f"{name}:depth", "depth", name, (Option(KEEP), Option(DROP, drop=True))) for name in names]
     units = [unit for unit in units if len(unit.options) > 1]
     if not units:
@@ -117,10 +116,6 @@ def _check(kinds: Sequence[str], ignored: Sequence[str], model: nn.Module) -> No
 
 def _is_layer(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear)
-
-
-def _holds(block: str, names: Sequence[str]) -> bool:
-    return any(under(name, [block]) or under(block, [name]) for name in names)
 
 
 def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, ChannelGroup]) -> tuple[Site, ...]:
