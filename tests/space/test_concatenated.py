@@ -116,8 +116,8 @@ def parts_of(body: nn.Module, channels: int) -> set[str]:
 def test_parts_that_cannot_go_are_not_offered() -> None:
     assert parts_of(Joined(conv(3, 8), conv(3, 16)), 24) == {"0.left"}
     assert parts_of(Joined(nn.Sequential(conv(3, 8)), conv(3, 16), named=True), 24) == {"0.left"}
-    # what would take its place has another size, and others are pooled to it
-    assert parts_of(Joined(conv(3, 8, stride=2), conv(3, 16)), 24) == set()
+    # what would take the left one's place has another size, and the right one is pooled to it
+    assert parts_of(Joined(conv(3, 8, stride=2), conv(3, 16)), 24) == {"0.right"}
 
 
 def test_no_part_holds_another_or_what_is_used_elsewhere() -> None:
