@@ -5,6 +5,7 @@ The costs are linearised around the widths of the last answer, and the problem i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -86,10 +87,12 @@ def choose_atoms(
     base = Selection(*energy, groups=atoms.groups, most=atoms.counts - atoms.fewest)
     gone = _uniform(atoms, costs, limits)
     best: Selected | None = None
-    each = time_limit / ROUNDS
+    least, deadline = time_limit / ROUNDS, time.perf_counter() + time_limit
     excess = dict.fromkeys(limits, 0.0)
     for _ in range(ROUNDS):
         linear = _linearised(base, atoms, costs, limits, gone, excess)
+        # the first counts most, and alone where costs are linear: cut short it would free far more than is asked for
+        each = max((deadline - time.perf_counter()) / 2, least)
         try:
             answer = select(linear, seed=seed, time_limit=each, runs=_RUNS)
         except BudgetError:
@@ -108,7 +111,7 @@ def choose_atoms(
         raise BudgetError("no single channels were found whose removal meets the limits; raise the budget")
     if (steps > 1).any():
         counts = _stepped(atoms, base.counts(best.chosen), costs, limits, steps)
-        best = select(replace(base, least=counts, most=counts), seed=seed, time_limit=each, runs=_RUNS)
+        best = select(replace(base, least=counts, most=counts), seed=seed, time_limit=least, runs=_RUNS)
     return best
 
 

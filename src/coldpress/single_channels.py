@@ -66,7 +66,7 @@ def choose_channels(
         prices: what layers cost.
         limits: quantity to its absolute limit. Under one on latency widths are whole steps of those offered.
         moments: of the layers' inputs: the losses that decide are measured with the weights re-fitted.
-        recipe: calibration, time limit, seed.
+        recipe: calibration, time limit (of each choice), seed.
         progress: called with (step, done, in all).
 
     Raises:
@@ -79,11 +79,10 @@ def choose_channels(
     by_atom = np.add.reduceat(gradients, _starts(groups), axis=1).astype(np.float64)
     costs = _costs(space, prices, limits)
     steps = _steps(groups) if "latency" in limits else np.ones(len(groups), np.int64)
-    each = recipe.time_limit / len(ALPHAS)
     found: dict[float, tuple[float, dict[str, tuple[int, ...]], Selected]] = {}
     for done, alpha in enumerate(ALPHAS):
         energy = fisher_energy(by_atom, RANK, alpha)
-        answer = choose_atoms(atoms, energy, costs, limits, steps, seed=recipe.seed, time_limit=each)
+        answer = choose_atoms(atoms, energy, costs, limits, steps, seed=recipe.seed, time_limit=recipe.time_limit)
         kept = atoms.kept(answer.chosen)
         found[alpha] = (_loss(task, space, moments, kept, judges), kept, answer)
         if progress:
