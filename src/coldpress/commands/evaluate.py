@@ -61,9 +61,9 @@ def run(
         raise TaskError(f"form {form!r} is unknown; choose onnx or torch")
     if target is not None:
         _check(target)
-    if target is not None and target.is_dir() and (target / "recipe.yaml").is_file():
-        own = Recipe.read(target / "recipe.yaml")
-        recipe = replace(own, **{name: getattr(recipe, name) for name in given})
+        if (target / "recipe.yaml").is_file():
+            own = Recipe.read(target / "recipe.yaml")
+            recipe = replace(own, **{name: getattr(recipe, name) for name in given})
     splits = read_data(recipe)
     part = _part(splits, split, given)
     subject = _subject(target, form, recipe, splits)

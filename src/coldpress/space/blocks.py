@@ -82,7 +82,7 @@ def _is_shortcut(block: nn.Module, call: Call) -> bool:
     post_norm = any(isinstance(module, POST_NORMS) for module in block.modules())
     try:
         scale = float(first.abs().max())  # activations of untrained networks may be very small
-        if float((_silent(block, call, (nn.Module,)) - first).abs().max()) <= 1e-5 * scale and scale > 0:
+        if scale and torch.allclose(_silent(block, call, (nn.Module,)), first, atol=min(1e-6, 1e-5 * scale)):
             return True
         if not post_norm:
             return False
