@@ -20,7 +20,7 @@ from coldpress.runtime import run, session
 from coldpress.samplers.kinds import MOCK
 from coldpress.space import layer_shapes
 from coldpress.task import Task
-from tiny import Pair, Projected, as_if_trained, images
+from tiny import Head, Pair, Projected, as_if_trained, conv, images
 
 FAST = {"units": ("width", "depth"), "calibration": 32, "random_plans": 6, "refit_plans": 2, "solver": "anneal"}
 FAST |= {"time_limit": 1.0, "epochs": 0}
@@ -77,9 +77,20 @@ def test_the_metrics_say_whether_the_budget_was_kept(finished: Result) -> None:
     assert row["reached"] == macs(finished.model) <= row["limit"] == 0.5 * macs(network())
 
 
+class Broad(Head):
+    """Wide enough that its layers' work, and not the calls, takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.body = nn.Sequential(conv(3, 64), conv(64, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.body(x))
+
+
 def test_the_same_command_gives_the_same_plan_on_this_machine_under_a_latency_budget() -> None:
     settings = {**FAST, "units": ("width",), "measure_seconds": 90.0}
-    first, second = (compress(task_of(), Budget(latency="70%"), **settings) for _ in range(2))
+    first, second = (compress(task_of(Broad), Budget(latency="70%"), **settings) for _ in range(2))
     assert first.plan.choices
     assert second.plan.choices == first.plan.choices
     assert second.metrics["predicted"]["latency_fraction"] == first.metrics["predicted"]["latency_fraction"]
