@@ -28,11 +28,16 @@ class MemoryData(Dataset[Any], ABC):
         labels: ``(samples,)`` int64.
         classes: class names, by label.
         ragged: whether samples differ in length, so that each batch has its own.
+        augmented: whether training sees each sample changed anew.
     """
 
     labels: Tensor
     classes: tuple[str, ...]
     ragged = False
+
+    @property
+    def augmented(self) -> bool:
+        return False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -135,6 +140,10 @@ class TensorData(MemoryData):
             if augment:
                 inputs = self._augment(inputs, generator)
             yield self._normalise(inputs), self.labels[rows]
+
+    @property
+    def augmented(self) -> bool:
+        return self.flip or self.pad > 0
 
     def _normalise(self, inputs: Tensor) -> Tensor:
         scaled = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs

@@ -7,15 +7,14 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coldpress.errors import TaskError
-from coldpress.network import logits_of
+from coldpress.recovery.answers import Answer, answering, remembering
 from coldpress.recovery.attention import AttentionHints, common_attention
 from coldpress.recovery.hints import Hints
-from coldpress.recovery.precision import autocast, choose_device, place_model
+from coldpress.recovery.precision import choose_device, place_model
 from coldpress.recovery.projections import Projections
 from coldpress.recovery.settings import Settings
 from coldpress.recovery.train import Epoch, History, Loss, Progress, fit
@@ -80,7 +79,10 @@ def distil(
     sample = task.calibration(FITTED)[0] if any(rows is None for rows in hints.values()) else ()
     projections = Projections(student, teacher, hints, sample)
     place_model(teacher, choose_device(settings.device))
-    outputs = distillation_loss(teacher, task, settings, temperature, weight)
+    answer = answering(teacher, settings)
+    if not hints and not modules:  # which look inside it, batch by batch
+        answer = remembering(answer, task, settings)
+    outputs = distillation_loss(answer, task, temperature, weight)
     inside = Hints(student, teacher, hints, projections)
     attention = AttentionHints(student, teacher, modules, heads or {})
 
@@ -109,14 +111,11 @@ def distil(
         )
 
 
-def distillation_loss(teacher: nn.Module, task: Task, settings: Settings, temperature: float, weight: float) -> Loss:
-    """The loss on the outputs, for `fit`; the teacher must be where the student is trained."""
-    forward = autocast(choose_device(settings.device), settings.precision)
+def distillation_loss(answer: Answer, task: Task, temperature: float, weight: float) -> Loss:
+    """The loss on the outputs, for `fit`; ``answer`` gives the teacher's to a batch."""
 
     def loss(logits: Tensor, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        with torch.no_grad(), forward():
-            target = logits_of(teacher(*inputs))
-        target = F.log_softmax(target.float() / temperature, dim=1)
+        target = F.log_softmax(answer(inputs) / temperature, dim=1)
         log_p = F.log_softmax(logits / temperature, dim=1)
         distance = temperature**2 * F.kl_div(log_p, target, reduction="batchmean", log_target=True)
         return weight * distance + (1 - weight) * task.loss(logits, labels)
