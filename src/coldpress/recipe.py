@@ -48,8 +48,8 @@ class Recipe:
         int8: the form of int8 that linear layers are offered: static, dynamic, both; or, for those between floats, the
             one that measures faster (auto).
         choices: ``unit=label`` texts: a plan that was found elsewhere; it is carried out and nothing is solved.
-        epochs, optimizer, lr, batch_size, temperature, distil_weight, mixup, hint_weight, attention_weight: recovery
-            (0 epochs: none).
+        epochs, optimizer, lr, weight_decay, batch_size, temperature, distil_weight, mixup, hint_weight,
+            attention_weight: recovery (0 epochs: none).
         calibration: images for the energy; as many others judge it.
         refit_images: images that weights are re-fitted on.
         random_plans: plans whose measured loss the energy is held against, and shrunk by.
@@ -84,8 +84,9 @@ class Recipe:
     int8: Int8 = "auto"
     choices: tuple[str, ...] = ()
     epochs: int = 5
-    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "adam", "muon"] = "sgd"
     lr: float = 0.02
+    weight_decay: float = 5e-4
     batch_size: int = 128
     temperature: float = 2.0
     distil_weight: float = 0.9
@@ -131,6 +132,7 @@ class Recipe:
             "objective": (self.objective in ("latency", "size", "macs"), "latency, size or macs"),
             "epochs": (self.epochs >= 0, "0 or more"),
             "lr": (0 < self.lr < math.inf, "above 0"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "batch_size": (self.batch_size >= 2, "2 or more"),
             "temperature": (self.temperature > 0, "above 0"),
             "distil_weight": (0 <= self.distil_weight <= 1, "between 0 (labels only) and 1 (the original only)"),

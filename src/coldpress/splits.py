@@ -103,6 +103,14 @@ def split(data: Any, seed: int, wanted: int | None = None) -> tuple[Any, Any]:
     return rest_data, part_data
 
 
+def some(data: MemoryData, count: int, seed: int) -> MemoryData:
+    """``count`` samples (or all, if fewer) drawn by the seed, stratified by label, as a data set of their own."""
+    if count >= len(data):
+        return data
+    generator = torch.Generator().manual_seed(seed)
+    return data.subset(_stratified(data.labels, len(data), count, generator))
+
+
 def _whole_families(families: Tensor, size: int, generator: torch.Generator) -> Tensor | None:
     """Samples of families drawn at random, at most ``size`` of them, in ascending order; None where all are larger."""
     _, family, counts = torch.unique(families, return_inverse=True, return_counts=True)

@@ -250,6 +250,7 @@ def training_settings(recipe: Recipe) -> Settings:
         epochs=recipe.epochs,
         optimizer=recipe.optimizer,
         lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
         batch_size=recipe.batch_size,
         mixup=recipe.mixup,
         seed=recipe.seed,

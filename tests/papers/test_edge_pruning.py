@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -17,7 +18,9 @@ from typer.testing import CliRunner
 import coldpress as cp
 from coldpress.cli import app
 from coldpress.commands.reproduce_edge_pruning import markdown
-from coldpress.papers.edge_masks import masked, prunable
+from coldpress.energy.fisher import summed_loss
+from coldpress.papers.edge_curvature import amounts_by_curvature
+from coldpress.papers.edge_masks import masked, prunable, smallest
 from coldpress.papers.edge_pruning import EdgePruning
 from coldpress.papers.edge_pruning_table import AMOUNTS, METHODS, PUBLISHED, SCALES, Row
 
@@ -75,6 +78,35 @@ def test_masks_zero_the_smallest_weights_for_a_while() -> None:
         assert torch.equal(model.second.weight, before["second.weight"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert prunable(model) == ["first", "second", "head"]
+
+
+def test_curvature_chooses_the_amounts_of_least_expected_loss() -> None:
+    model, names = Net().eval(), ["first", "second", "head"]
+    x = torch.randn(30, 12, generator=torch.Generator().manual_seed(3))
+    amounts = amounts_by_curvature(model, names, (x,), AMOUNTS, 0.13, seed=1)
+    whole = sum(p.numel() for p in model.parameters())
+
+    def harm(chosen: tuple[float, ...]) -> float:
+        """Half of the Fisher information's form in what the masks change."""
+        sums = torch.zeros(len(x), dtype=torch.float64)
+        for i, sample in enumerate(x):
+            model.zero_grad()
+            summed_loss(model(sample[None]), None, 1 + i).backward()
+            for name, amount in zip(names, chosen):
+                weight = model.get_submodule(name).weight
+                rows = smallest(weight.detach(), amount)
+                sums[i] += (weight.grad * weight.detach()).flatten()[rows].double().sum()
+        return float(sums.square().mean() / 2)
+
+    def zeros(chosen: tuple[float, ...]) -> float:
+        sizes = [model.get_submodule(name).weight.numel() for name in names]
+        return sum(round(amount * size) for amount, size in zip(chosen, sizes)) / whole
+
+    allowed = [chosen for chosen in itertools.product(AMOUNTS, repeat=3) if zeros(chosen) >= 0.13]
+    assert 1 < len(allowed) < 8
+    assert tuple(amounts.values()) == min(allowed, key=harm)
+    with pytest.raises(cp.errors.BudgetError):
+        amounts_by_curvature(model, names, (x,), AMOUNTS, 0.5)
 
 
 def test_the_published_procedure_is_followed_on_the_data_at_hand(rows: list[Row]) -> None:
@@ -160,7 +192,7 @@ def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.Mo
     found = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given])
     assert found.exit_code == 0, found.output
     rows = json.loads((out / "results.json").read_text())["rows"]
-    assert len(rows) == 3 + 3 + 2 * (1 + len(METHODS)) + 4
+    assert len(rows) == 3 + 3 + 2 * (2 + len(METHODS)) + 4
     assert len((out / "iterations.csv").read_text().splitlines()) == 6
     assert "as published: q-bit search" in (out / "table.md").read_text()
     monkeypatch.setattr(EdgePruning, "_masked", made_again)

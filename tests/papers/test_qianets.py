@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,15 +13,18 @@ from typer.testing import CliRunner
 
 from coldpress import zoo
 from coldpress.cli import app
-from coldpress.commands.reproduce_qianets import HEADS, all_cells, markdown
+from coldpress.commands.reproduce_qianets import HEADS, all_cells, beside, markdown
 from coldpress.data import TensorData
 from coldpress.errors import TaskError
 from coldpress.papers.qianets import QIANets
+from coldpress.papers.qianets_case import Case
+from coldpress.papers.qianets_search import searched
 from coldpress.papers.qianets_table import (
     AT_RATIO,
     BASELINE,
     BY_ATTENTION,
     CONTROL,
+    CONTROL_SEARCHED,
     FURTHER,
     LEGACY,
     MAGNITUDE,
@@ -33,6 +38,7 @@ from coldpress.papers.qianets_table import (
     STRUCTURE,
     WEIGHTS,
     WEIGHTS_MAGNITUDE,
+    Ratios,
     Row,
 )
 
@@ -62,7 +68,7 @@ def test_every_method_has_its_row(rows: list[Row]) -> None:
     assert all(row.metrics for row in rows if row.method not in (OURS, STRUCTURE, FURTHER))
     by = {row.method: row.metrics["compressed"] for row in rows if row.metrics}
     whole = by[BASELINE]
-    for method in (CONTROL, LEGACY, OTHER_READING):  # dense again: nothing is saved
+    for method in (CONTROL, CONTROL_SEARCHED, LEGACY, OTHER_READING):  # dense again: nothing is saved
         assert by[method]["parameters"] == whole["parameters"]
         assert by[method]["file_bytes"] == pytest.approx(whole["file_bytes"], rel=1e-3)
     for method in (SEARCHED, AT_RATIO):
@@ -94,7 +100,74 @@ def test_the_table_tells_means_and_what_was_published(rows: list[Row]) -> None:
     assert lines[-1][-1] == "skipped: not asked for"
     other = [replace(row, seed=1) for row in rows]
     assert "(" in all_cells([*rows, *other])[1][1]
-    assert markdown(rows).count("resnet18") == len(lines)
+    assert markdown(rows).count("resnet18") == len(lines) + 1
+    assert lines[2][1].count("to") == 1  # the interval of a single seed
+    ((_, theirs, corrected, ours),) = beside(rows)
+    assert theirs == "6.00, 1.57 x, 1.60 x"
+    assert corrected.count(" x") == 2
+    assert ours == ""
+
+
+def test_rows_are_trained_by_one_recipe_but_for_what_the_search_found(rows: list[Row]) -> None:
+    own = {row.method for row in rows if "lr" in row.settings}
+    assert own == {SEARCHED, CONTROL_SEARCHED}
+    assert all(len(row.curve) >= 1 for row in rows if row.metrics)
+
+
+def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    asked: list[dict[str, object]] = []
+
+    def curve(settings: Mapping[str, Any]) -> list[float | None]:
+        asked.append(dict(settings))
+        if len(asked) == 2 and stops:
+            raise KeyboardInterrupt
+        if settings["sparsity"] > 0.9:
+            raise TaskError("it cannot be trained")
+        return [0.1, settings["sparsity"]]
+
+    def search(path: Path) -> dict[str, Any]:
+        return searched(path, "resnet18", 3, 0, curve, lambda done, total: None)
+
+    stops = False
+    whole = search(tmp_path / "whole.log")
+    expected, stops = list(asked), True
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "stopped.log")
+    assert search(tmp_path / "stopped.log") == whole
+    assert [asked[0], *asked[2:]] == expected
+    assert len({str(settings) for settings in expected}) == 3
+
+
+def test_a_search_without_a_trial_that_can_be_trained_says_so(tmp_path: Path) -> None:
+    def fails(settings: Mapping[str, Any]) -> list[float | None]:
+        raise TaskError("the training loss is not finite")
+
+    with pytest.raises(TaskError, match="none of the 3 trials of resnet18 could be trained"):
+        searched(tmp_path / "study.log", "resnet18", 1, 0, fails, lambda done, total: None)
+
+
+def test_our_plan_is_made_and_measured(tmp_path: Path) -> None:
+    """At a lenient ratio: a plan of so few images is no figure."""
+    case = Case("resnet18", 0, QIANets(data(), QUICK, ["resnet18"], tmp_path).splits(0), QUICK, tmp_path, say)
+    row = case._ours(OURS, Ratios(1.02, 1.5, ("width", "bits")))
+    assert not row.note
+    before, after = row.metrics["original"], row.metrics["compressed"]
+    assert after["file_bytes"] <= before["file_bytes"] / 1.5
+    assert len(row.curve) == 1 + QUICK.final_epochs
+    with pytest.raises(TaskError, match="begun with other data"):
+        Case("resnet18", 0, zoo.Splits(images(60, 5), images(20, 6), images(20, 1)), QUICK, tmp_path, say).row(BASELINE)
+
+
+def say(what: str, done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+def test_images_are_as_many_as_asked_for_and_a_fifth_is_held_out(tmp_path: Path) -> None:
+    splits = QIANets(data(), replace(QUICK, images=70), ["resnet18", "resnet18"], tmp_path).splits(0)
+    assert (len(splits.train), len(splits.validation)) == (56, 14)  # type: ignore[arg-type]
+    with pytest.raises(TaskError, match="too few"):
+        replace(QUICK, images=5)
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:

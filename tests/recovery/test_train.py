@@ -42,7 +42,7 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(weights(first), weights(second)))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adam"])
 def test_training_learns(optimizer: str) -> None:
     model = net()
     history = fit(model, task(model), Settings(epochs=8, optimizer=optimizer, lr=0.05, batch_size=16))  # type: ignore[arg-type]
@@ -212,7 +212,15 @@ def test_a_loss_that_is_not_finite_stops() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": -1}, {"lr": 0.0}, {"optimizer": "adam"}, {"batch_size": 1}, {"warmup": 1.0}, {"precision": "int8"}],
+    [
+        {"epochs": -1},
+        {"lr": 0.0},
+        {"optimizer": "lbfgs"},
+        {"schedule": "none"},
+        {"batch_size": 1},
+        {"warmup": 1.0},
+        {"precision": "int8"},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(TaskError, match=next(iter(wrong))):

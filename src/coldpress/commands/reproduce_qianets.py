@@ -14,11 +14,25 @@ from coldpress.commands import results
 from coldpress.commands.subject import read_data
 from coldpress.commands.terminal import out, progress_bars
 from coldpress.papers.qianets import QIANets
-from coldpress.papers.qianets_table import CONTROL, METHODS, PUBLISHED, SCALES, Row
+from coldpress.papers.qianets_table import AT_RATIO, CONTROL, CONTROLS, METHODS, OURS, PUBLISHED, SCALES, Row
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 
-HEADS = ("network: method", "accuracy", "drop to baseline", "drop to control", "faster", "smaller", "MACs", "zeros", "")
+HEADS = (
+    "network: method",
+    "accuracy",
+    "drop to baseline",
+    "drop to control",
+    "ms an image",
+    "faster",
+    "smaller",
+    "parameters",
+    "MACs",
+    "zeros",
+    "",
+)
+SIDES = {"corrected": AT_RATIO, "coldpress, the same ratios asked": OURS}
+BESIDE = ("drop in points, faster, smaller", "published, on another machine", *SIDES)
 TITLE, WORK = "QIANets", "work"
 
 
@@ -56,31 +70,26 @@ def run(
             rows = [*found, *(row for row in known if row.name not in there)]
             keep()
     out.print(results.shown(TITLE, HEADS, all_cells(rows)))
+    out.print(results.shown(f"{TITLE}, side by side", BESIDE, beside(rows)))
     out.print(f"Wrote {folder}: {results.RESULTS}, {results.TABLE}", highlight=False, soft_wrap=True)
 
 
 def all_cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Figures as words, means over seeds with least and most: for each network what is published, then every method."""
+    """Figures as words, means over seeds with least and most: for each network what is published, then every method.
+
+    Of a single seed the drops have their paired 95 % interval, and the accuracy its own.
+    """
     lines = []
     for network in dict.fromkeys(row.network for row in rows):
         theirs = PUBLISHED[network]
-        lines.append(
-            [
-                f"{network}: published, on another machine",
-                formats.percent(theirs.after, 2),
-                f"{100 * (theirs.before - theirs.after):.2f}",
-                "",
-                f"{theirs.faster:.2f} x",
-                f"{theirs.smaller:.2f} x",
-                "",
-                "",
-                "no error bars",
-            ]
-        )
+        drop = f"{100 * (theirs.before - theirs.after):.2f}"
+        ratios = f"{theirs.faster:.2f} x", f"{theirs.smaller:.2f} x"
+        title = f"{network}: published, on another machine"
+        lines.append([title, formats.percent(theirs.after, 2), drop, "", "", *ratios, "", "", "", "no error bars"])
         own = [row for row in rows if row.network == network]
-        control = {row.seed: accuracy(row) for row in own if row.method == CONTROL and row.metrics}
         for method in METHODS:
             same = [row for row in own if row.method == method]
+            control = {row.seed: row for row in own if row.method == CONTROLS.get(method, CONTROL) and row.metrics}
             if same:
                 lines.append(_cells(f"{network}: {method}", same, control))
     return lines
@@ -93,18 +102,44 @@ def accuracy(row: Row) -> float:
 
 def markdown(rows: Sequence[Row]) -> str:
     """For a page."""
-    return results.as_markdown(HEADS, all_cells(rows))
+    return f"{results.as_markdown(BESIDE, beside(rows))}\n{results.as_markdown(HEADS, all_cells(rows))}"
 
 
-def _cells(title: str, rows: Sequence[Row], control: Mapping[int, float]) -> list[str]:
+def beside(rows: Sequence[Row]) -> list[list[str]]:
+    """What is published, what the corrected method and what our plan make of each network: the means over seeds."""
+    lines = []
+    for network in dict.fromkeys(row.network for row in rows):
+        theirs, cells = PUBLISHED[network], []
+        for method in SIDES.values():
+            done = [r for r in rows if (r.network, r.method) == (network, method) and r.metrics]
+            cells.append(_three([_before_over_after(row) for row in done]) if done else "")
+        lines.append([network, _three([(100 * (theirs.before - theirs.after), theirs.faster, theirs.smaller)]), *cells])
+    return lines
+
+
+def _before_over_after(row: Row) -> tuple[float, float, float]:
+    """The drop in points, and how many times faster and smaller."""
+    first, second = row.metrics["original"], row.metrics["compressed"]
+    faster = first["latency_ms"]["median"] / second["latency_ms"]["median"]
+    return 100 * (first["accuracy"] - second["accuracy"]), faster, first["file_bytes"] / second["file_bytes"]
+
+
+def _three(values: Sequence[tuple[float, float, float]]) -> str:
+    drop, faster, smaller = (sum(column) / len(values) for column in zip(*values))
+    return f"{drop:.2f}, {faster:.2f} x, {smaller:.2f} x"
+
+
+def _cells(title: str, rows: Sequence[Row], control: Mapping[int, Row]) -> list[str]:
     done = [row for row in rows if row.metrics]
+    notes = list(dict.fromkeys(row.note for row in rows if row.note))
     if not done:
-        return [title, *[""] * 7, rows[0].note]
+        return [title, *[""] * (len(HEADS) - 2), "; ".join(notes)]
 
-    def spread(value: Callable[[Row], float], digits: int, end: str = "") -> str:
+    def spread(value: Callable[[Row], float], digits: int, end: str = "", interval: Sequence[float] = ()) -> str:
         values = [value(row) for row in done]
         mean = f"{sum(values) / len(values):.{digits}f}{end}"
-        return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+        low, high = (min(values), max(values)) if len(values) > 1 else (interval or (None, None))
+        return mean if low is None or high is None else f"{mean} ({low:.{digits}f} to {high:.{digits}f})"
 
     def before(row: Row) -> Mapping[str, Any]:
         return dict(row.metrics["original"])
@@ -112,15 +147,22 @@ def _cells(title: str, rows: Sequence[Row], control: Mapping[int, float]) -> lis
     def after(row: Row) -> Mapping[str, Any]:
         return dict(row.metrics["compressed"])
 
+    def ratio(value: Callable[[Mapping[str, Any]], float]) -> str:
+        return spread(lambda row: value(before(row)) / value(after(row)), 2, " x")
+
+    first = done[0].metrics
     compared = all(row.seed in control for row in done)
+    lost = [-100 * x for x in reversed(first["comparison"]["difference_interval"])]
     return [
         title,
-        spread(lambda row: 100 * accuracy(row), 2, " %"),
-        spread(lambda row: 100 * (before(row)["accuracy"] - accuracy(row)), 2),
-        spread(lambda row: 100 * (control[row.seed] - accuracy(row)), 2) if compared else "",
-        spread(lambda row: before(row)["latency_ms"]["median"] / after(row)["latency_ms"]["median"], 2, " x"),
-        spread(lambda row: before(row)["file_bytes"] / after(row)["file_bytes"], 2, " x"),
+        spread(lambda row: 100 * accuracy(row), 2, " %", [100 * x for x in first["compressed"]["accuracy_interval"]]),
+        spread(lambda row: 100 * (before(row)["accuracy"] - accuracy(row)), 2, "", lost),
+        spread(lambda row: 100 * (accuracy(control[row.seed]) - accuracy(row)), 2) if compared else "",
+        spread(lambda row: after(row)["latency_ms"]["median"], 3),
+        ratio(lambda side: side["latency_ms"]["median"]),
+        ratio(lambda side: side["file_bytes"]),
+        ratio(lambda side: side["parameters"]),
         spread(lambda row: 100 * after(row)["macs"] / before(row)["macs"], 1, " %"),
         spread(lambda row: 100 * after(row)["sparsity"], 1, " %"),
-        f"{len(done)} seeds" if len(done) > 1 else "",
+        "; ".join([*([f"{len(done)} seeds"] if len(done) > 1 else []), *notes]),
     ]

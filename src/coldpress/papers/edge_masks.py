@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def prunable(model: nn.Module) -> list[str]:
     """Names of the linear layers, in the order of the model."""
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+def smallest(weight: Tensor, amount: float) -> Tensor:
+    """Where the given fraction of smallest weights stands, ``(weights,)`` of the flattened tensor."""
+    return weight.abs().flatten().topk(round(amount * weight.numel()), largest=False).indices
 
 
 @contextmanager
@@ -20,11 +25,11 @@ def masked(model: nn.Module, amounts: Mapping[str, float]) -> Iterator[float]:
     zeros = 0
     try:
         for name, amount in amounts.items():
-            weight, count = saved[name].detach().clone(), round(amount * saved[name].numel())
-            if count:
-                weight.view(-1)[weight.abs().flatten().topk(count, largest=False).indices] = 0.0
+            weight = saved[name].detach().clone()
+            gone = smallest(weight, amount)
+            weight.view(-1)[gone] = 0.0
             model.get_submodule(name).register_parameter("weight", nn.Parameter(weight))
-            zeros += count
+            zeros += len(gone)
         yield zeros / sum(p.numel() for p in model.parameters())
     finally:
         for name, weight in saved.items():

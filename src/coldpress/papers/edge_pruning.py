@@ -25,6 +25,7 @@ from coldpress.budget import Budget
 from coldpress.errors import BudgetError
 from coldpress.evaluate import Evaluation, compare
 from coldpress.network import batches_alike
+from coldpress.papers.edge_curvature import amounts_by_curvature
 from coldpress.papers.edge_masks import masked, prunable
 from coldpress.papers.edge_pruning_table import (
     AMOUNTS,
@@ -44,7 +45,7 @@ from coldpress.task import Split, Task
 
 AS_PUBLISHED, CORRECTED = "as published", "corrected"
 TEACHER, SEARCHED, DISTILLED = "teacher", "q-bit search", "distilled"
-SAME_SIZE = "uniform L1, masks"
+SAME_SIZE, CURVATURE = "uniform L1, masks", "curvature solver, masks"
 
 
 class EdgePruning:
@@ -97,9 +98,13 @@ class EdgePruning:
             yield row
         same = self._row(CORRECTED, SAME_SIZE, 0, partial(self._same_size, searches))
         yield same
-        for done, row in enumerate([same, *searches]):
+        found = [same, *searches]
+        for seed in self.scale.seeds:
+            found.append(self._row(CORRECTED, CURVATURE, seed, partial(self._by_curvature, searches, seed)))
+            yield found[-1]
+        for done, row in enumerate(found):
             yield self._row(CORRECTED, f"{row.method}, {DISTILLED}", row.seed, partial(self._distilled, row))
-            self._say("distil", done + 1, 1 + len(searches))
+            self._say("distil", done + 1, len(found))
         plans = list(itertools.product(self.scale.seeds, budgets, (0, self.scale.epochs)))
         for done, (seed, budget, epochs) in enumerate(plans):
             method = f"coldpress, {budget}" + (f", {DISTILLED}" if epochs else "")
@@ -168,9 +173,14 @@ class EdgePruning:
         """Every layer masked alike, as much as the searches' masks in the mean."""
         weights = [self.task.model.get_submodule(name).get_parameter("weight").numel() for name in self.layers]
         whole = sum(p.numel() for p in self.task.model.parameters())
-        share = sum(row.sparsity for row in searches) / len(searches)
-        found = self._masked(dict.fromkeys(self.layers, share * whole / sum(weights)))
+        found = self._masked(dict.fromkeys(self.layers, mean_sparsity(searches) * whole / sum(weights)))
         return {**found, "note": "at the mean sparsity of the searches"}
+
+    def _by_curvature(self, searches: Sequence[Row], seed: int) -> dict[str, Any]:
+        """The same amounts to choose from, at the searches' mean sparsity or more, without a single evaluation."""
+        inputs, sparsity = self.task.calibration(self.scale.calibration)[0], mean_sparsity(searches)
+        found = self._masked(amounts_by_curvature(self.task.model, self.layers, inputs, AMOUNTS, sparsity, seed=seed))
+        return {**found, "note": f"no evaluation; {len(inputs[0])} gradients"}
 
     def _distilled(self, row: Row) -> dict[str, Any]:
         """A row's masks, kept while the network learns from the original."""
@@ -250,3 +260,8 @@ class EdgePruning:
     def _say(self, what: str, done: int, total: int) -> None:
         if self.tell:
             self.tell(what, done, total)
+
+
+def mean_sparsity(rows: Sequence[Row]) -> float:
+    """Of all rows."""
+    return sum(row.sparsity for row in rows) / len(rows)

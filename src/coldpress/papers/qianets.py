@@ -1,8 +1,8 @@
 """QIANets on three networks: the public code's steps, the same corrected, and our own plan within the same budget.
 
 Every row is trained by one recipe for as many epochs (ours by distillation), beside a control: the baseline trained on
-for as long. Both sides of every row are exported, and timed in turns. See `qianets_case` for one network's rows and
-`qianets_steps` for the steps themselves.
+for as long; what the search found is trained by its own rate and batch, as its own control is. Both sides of every row
+are exported, and timed in turns. See `qianets_case` for one network's rows and `qianets_steps` for the steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from coldpress import splits, zoo
 from coldpress.data import TensorData
 from coldpress.errors import TaskError
 from coldpress.papers.qianets_case import Case
-from coldpress.papers.qianets_table import METHODS, PUBLISHED, Row, Scale
+from coldpress.papers.qianets_table import HELD_OUT, METHODS, PUBLISHED, Row, Scale
 
 
 class QIANets:
@@ -45,7 +45,7 @@ class QIANets:
             raise TaskError(f"{unknown[0]!r} is none of the networks of QIANets: {', '.join(PUBLISHED)}")
         if not isinstance(data.train, TensorData) or not isinstance(data.test, TensorData):
             raise TaskError("QIANets needs images with train and test data: --data cifar10 or cifar10-jpeg, say")
-        self.scale, self.networks, self.folder, self.tell = scale, tuple(networks), folder, tell
+        self.scale, self.networks, self.folder, self.tell = scale, tuple(dict.fromkeys(networks)), folder, tell
         self.data = data
         self._known = {row.name: row for row in known}
 
@@ -66,14 +66,14 @@ class QIANets:
         return Case(name, seed, self.splits(seed), self.scale, self.folder / f"{name}-{seed}", self.say)
 
     def splits(self, seed: int) -> zoo.Splits:
-        """The data of a seed, at this scale's size and number."""
-        sized = {part: _sized(getattr(self.data, part), self.scale.pixels) for part in ("train", "validation", "test")}
+        """The data of a seed at this scale; a fifth of the training images is held out, as theirs."""
+        whole, test = self.data.train, _sized(self.data.test, self.scale.pixels)
+        if isinstance(self.data.validation, TensorData):
+            whole = whole.joined(self.data.validation)
         if self.scale.images is not None:
-            whole = sized["train"]
-            if len(whole) > self.scale.images:
-                _, sized["train"] = splits.split(whole, seed, wanted=self.scale.images)
-            sized["validation"] = None
-        return zoo.Splits(**sized)
+            whole = splits.some(whole, self.scale.images, seed)
+        train, validation = splits.split(_sized(whole, self.scale.pixels), seed, wanted=round(HELD_OUT * len(whole)))
+        return zoo.Splits(train, validation, test)
 
     def say(self, what: str, done: int, total: int) -> None:
         """Tell how far it is."""

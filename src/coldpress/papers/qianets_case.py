@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +20,10 @@ from coldpress import zoo
 from coldpress.budget import Budget
 from coldpress.cost.table import LatencyTable
 from coldpress.data import example_of
-from coldpress.errors import BudgetError
-from coldpress.files import beside, write_tensors
+from coldpress.errors import BudgetError, TaskError
+from coldpress.files import beside, write_tensors, write_text
+from coldpress.keys import run_key
+from coldpress.papers.qianets_search import searched
 from coldpress.papers.qianets_steps import as_published, corrected
 from coldpress.papers.qianets_table import (
     ALL,
@@ -28,11 +32,12 @@ from coldpress.papers.qianets_table import (
     BASELINE,
     BY_ATTENTION,
     CONTROL,
+    CONTROL_SEARCHED,
     ENTANGLEMENT,
     FURTHER,
-    KERNELS,
     LEGACY,
     MAGNITUDE,
+    METHODS,
     OTHER_READING,
     OURS,
     PLAIN,
@@ -48,7 +53,7 @@ from coldpress.papers.qianets_table import (
 from coldpress.pipeline import compress
 from coldpress.proof import SIDES, measured
 from coldpress.recipe import Recipe
-from coldpress.recovery import Settings, fit, held
+from coldpress.recovery import History, Settings, fit, held, recalibrate
 from coldpress.runtime.onnx import export
 from coldpress.space import channel_groups
 from coldpress.surgery.dead import remove_dead_channels
@@ -77,19 +82,26 @@ class Case:
         self.name, self.seed, self.scale, self.folder, self.say = name, seed, scale, folder, say
         self.given, self.published = given, PUBLISHED[name]
         self.settings = Settings(
-            epochs=self.scale.final_epochs, optimizer="adamw", lr=1e-3, weight_decay=1e-4,
-            batch_size=self.scale.batch_size, seed=seed,
+            epochs=scale.final_epochs, optimizer=scale.optimizer, schedule=scale.schedule, lr=1e-3, weight_decay=1e-4,
+            batch_size=scale.batch_size, seed=seed,
         )  # fmt: skip
 
     def row(self, method: str) -> Row:
         """One method's row."""
+        start = time.perf_counter()
+        found = self._row(method)
+        shutil.rmtree(self._kept(method), ignore_errors=True)
+        return replace(found, seconds=time.perf_counter() - start)
+
+    def _row(self, method: str) -> Row:
         make: dict[str, Callable[[], Row]] = {
-            BASELINE: lambda: self._measured(BASELINE, self.task.model, (), {}),
+            BASELINE: lambda: self._measured(BASELINE, self.task.model, self._curve(), {}),
             CONTROL: lambda: self._trained(CONTROL, copy.deepcopy(self.task.model), {}),
-            LEGACY: lambda: self._legacy(LEGACY, self.published.sparsity),
-            OTHER_READING: lambda: self._legacy(
-                OTHER_READING, None if self.published.sparsity is None else 1.0 - self.published.sparsity
+            CONTROL_SEARCHED: lambda: self._trained(
+                CONTROL_SEARCHED, copy.deepcopy(self.task.model), self._found("batch_size", "lr")
             ),
+            LEGACY: lambda: self._legacy(LEGACY, lambda sparsity: sparsity),
+            OTHER_READING: lambda: self._legacy(OTHER_READING, lambda sparsity: 1.0 - sparsity),
             SEARCHED: lambda: self._corrected(SEARCHED, dict(self.best)),
             AT_RATIO: lambda: self._corrected(AT_RATIO, self.at_ratio),
             PLAIN: lambda: self._corrected(PLAIN, self.at_ratio, attention=False),
@@ -111,14 +123,30 @@ class Case:
         torch.manual_seed(self.seed)
         model = zoo.model(f"torchvision:{self.name}", self._classes)
         task = Task(model, example_of(self.given.train), **self.given.arguments(), seed=self.seed, name=self.name)
+        training = replace(self.settings, epochs=self.scale.epochs)
+        self._check(run_key(task, Recipe(seed=self.seed)) + repr(training))
         path = self.folder / "baseline.safetensors"
         if path.exists():
             zoo.load_weights(task.model, path)
         else:
-            training = replace(self.settings, epochs=self.scale.epochs)
-            fit(task.model, task, training, checkpoint_dir=self.folder / "baseline", progress=self._steps(BASELINE))
+            kept = self.folder / "baseline"
+            history = fit(task.model, task, training, checkpoint_dir=kept, progress=self._steps(BASELINE))
+            write_text(self.folder / "baseline.json", json.dumps(scores(history)))
             write_tensors(path, task.model.state_dict(), {"format": "pt"})
+            shutil.rmtree(kept)
         return task
+
+    def _check(self, key: str) -> None:
+        """Raise TaskError where the folder holds the baseline of other data, weights or training."""
+        path = self.folder / "key.txt"
+        if path.exists() and path.read_text() != key:
+            raise TaskError(f"{self.folder} was begun with other data or settings; choose another --out")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, key)
+
+    def _curve(self) -> list[float | None]:
+        """The baseline's."""
+        return list(json.loads((self.folder / "baseline.json").read_text())) if self.task else []
 
     @property
     def _classes(self) -> int:
@@ -127,32 +155,18 @@ class Case:
     @cached_property
     def best(self) -> dict[str, Any]:
         """The search's best settings: sparsity, rank, kernel of the attention, batch size and learning rate."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(self.folder / "study.log"))
-        )
-        sampler = optuna.samplers.TPESampler(seed=self.seed)
-        study = optuna.create_study(
-            storage=storage, study_name=self.name, sampler=sampler, direction="maximize", load_if_exists=True
-        )
 
-        def objective(trial: optuna.Trial) -> float:
-            asked = {
-                "sparsity": trial.suggest_float("sparsity", 0.1, 0.9),
-                "rank": trial.suggest_int("rank", 5, 50),
-                "kernel": trial.suggest_categorical("kernel", KERNELS),
-                "batch_size": trial.suggest_categorical("batch_size", (32, 64, 128)),
-                "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
-            }
-            student = self._carried_out(asked)
-            history = fit(student, self.task, self._training(asked, self.scale.trial_epochs))
-            trial.set_user_attr("curve", [epoch.validation_score for epoch in history.epochs])
-            self.say(f"search, {self.name}", trial.number + 1, self.scale.trials)
-            return float(history.epochs[history.best].validation_score or 0.0)
+        def curve(asked: Mapping[str, Any]) -> list[float | None]:
+            history = fit(self._carried_out(asked), self.task, self._training(asked, self.scale.trial_epochs))
+            return [epoch.validation_score for epoch in history.epochs]
 
-        finished = sum(trial.state.is_finished() for trial in study.trials)
-        study.optimize(objective, n_trials=max(self.scale.trials - finished, 0))
-        return study.best_trial.params
+        def tell(done: int, total: int) -> None:
+            self.say(f"search, {self.name}", done, total)
+
+        return searched(self.folder / "study.log", self.name, self.scale.trials, self.seed, curve, tell)
+
+    def _found(self, *names: str) -> dict[str, Any]:
+        return {name: self.best[name] for name in names}
 
     def _training(self, asked: Mapping[str, Any], epochs: int) -> Settings:
         own = {name: asked[name] for name in ("batch_size", "lr") if name in asked}
@@ -179,7 +193,7 @@ class Case:
         The ranks that the paper searches among are so low that factors alone would go far beyond it.
         """
         whole = _parameters(self.task.model)
-        asked = {**self.best, "rank": None}
+        asked = {"kernel": self.best["kernel"], "rank": None}
         low, high = 0.0, MOST
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -187,12 +201,15 @@ class Case:
             low, high = (low, middle) if small else (middle, high)
         return {**asked, "sparsity": high}
 
-    def _legacy(self, method: str, sparsity: float | None) -> Row:
-        if sparsity is None:
-            return Row(self.name, method, self.seed, note="skipped: its sparsity is not published")
-        rank = self.published.rank or self.best["rank"]
-        student = as_published(self.task.model, sparsity, rank, seed=self.seed)
-        return self._trained(method, student, {"sparsity": sparsity, "rank": rank})
+    def _legacy(self, method: str, read: Callable[[float], float]) -> Row:
+        """The public code's steps; what is not published of its settings is what the search found."""
+        theirs = {"sparsity": self.published.sparsity, "rank": self.published.rank}
+        unknown = [name for name, value in theirs.items() if value is None]
+        asked = theirs | self._found(*unknown)
+        asked["sparsity"] = read(asked["sparsity"])
+        student = as_published(self.task.model, asked["sparsity"], asked["rank"], seed=self.seed)
+        note = f"{' and '.join(unknown)} not published: the search's" if unknown else ""
+        return replace(self._trained(method, student, asked), note=note)
 
     def _corrected(
         self,
@@ -209,7 +226,7 @@ class Case:
         groups = list(channel_groups(model, self.task.example_inputs)[0].values())
         norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
         insert_eca(model, norms, self.task.example_inputs, self.best["kernel"])
-        fit(model, self.task, self._training(self.best, self.scale.final_epochs), progress=self._steps(BY_ATTENTION))
+        fit(model, self.task, self.settings, progress=self._steps(BY_ATTENTION))
         return eca_importance(model, groups, inputs, {f"{name}.1": name for name in norms})
 
     def _masked(self, method: str, entanglement: float) -> Row:
@@ -220,17 +237,22 @@ class Case:
             student, asked["sparsity"], entanglement=entanglement, stages=STAGES, seed=self.seed
         ).masks
         with held(student, masks):
-            history = fit(
-                student, self.task, self._training(asked, self.scale.final_epochs), progress=self._steps(method)
-            )
+            recalibrate(student, self.task.calibration(self.scale.calibration)[0])
+            history = self._fit(method, student, asked)
         groups = list(channel_groups(student, self.task.example_inputs)[0].values())
         asked["dead_channels"] = sum(remove_dead_channels(student, groups, self.task.example_inputs).values())
-        return self._measured(method, student, tuple(epoch.validation_score for epoch in history.epochs), asked)
+        return self._measured(method, student, scores(history), asked)
 
     def _trained(self, method: str, student: nn.Module, asked: dict[str, Any]) -> Row:
+        return self._measured(method, student, scores(self._fit(method, student, asked)), asked)
+
+    def _fit(self, method: str, student: nn.Module, asked: Mapping[str, Any]) -> History:
         training = self._training(asked, self.scale.final_epochs)
-        history = fit(student, self.task, training, progress=self._steps(method))
-        return self._measured(method, student, tuple(epoch.validation_score for epoch in history.epochs), asked)
+        return fit(student, self.task, training, checkpoint_dir=self._kept(method), progress=self._steps(method))
+
+    def _kept(self, method: str) -> Path:
+        """Where the epochs of a row are until it is measured."""
+        return self.folder / f"row-{METHODS.index(method)}"
 
     def _measured(self, method: str, student: nn.Module, curve: Sequence[float | None], asked: dict[str, Any]) -> Row:
         whole = self.folder / "baseline.onnx"
@@ -246,22 +268,32 @@ class Case:
     def _ours(self, method: str, ratios: Ratios) -> Row:
         """Our plan that is so many times smaller and faster."""
         limits = Budget(latency=f"{100 / ratios.faster:.4g}%", size=f"{100 / ratios.smaller:.4g}%")
-        training: dict[str, Any] = {name: getattr(self.settings, name) for name in ("optimizer", "lr", "batch_size")}
-        count = self.scale.calibration
+        names = ("optimizer", "lr", "weight_decay", "batch_size")
+        training: dict[str, Any] = {name: getattr(self.settings, name) for name in names}
+        count, folder = self.scale.calibration, self.folder / f"plan-{METHODS.index(method)}"
         try:
             found = compress(
                 self.task, limits, epochs=self.scale.final_epochs, seed=self.seed, calibration=count,
                 refit_images=2 * count, units=ratios.units, measurements=self.folder / "measured",
+                measure_seconds=self.scale.measure_seconds, out=folder,
+                overwrite=True,
                 progress=lambda step, done, total: self.say(f"{self.name}: {method}, {step}", done, total),
                 **training,
             )  # fmt: skip
         except BudgetError as error:
             return Row(self.name, method, self.seed, note=f"skipped: {error}")
         kept = ("original", "compressed", "comparison")
-        return Row(self.name, method, self.seed, {key: found.metrics[key] for key in kept}, limits.given())
+        history = json.loads((folder / "details.json").read_text())["history"]
+        curve = tuple(point["validation_accuracy"] for point in history)
+        return Row(self.name, method, self.seed, {key: found.metrics[key] for key in kept}, limits.given(), curve)
 
     def _steps(self, method: str) -> Callable[[int, int, float], None]:
         return lambda step, steps, _: self.say(f"{self.name}: {method}", step, steps)
+
+
+def scores(history: History) -> tuple[float | None, ...]:
+    """Validation scores by epoch."""
+    return tuple(epoch.validation_score for epoch in history.epochs)
 
 
 def _parameters(model: nn.Module) -> int:

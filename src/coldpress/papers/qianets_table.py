@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from coldpress.errors import TaskError
+from coldpress.recovery.settings import Optimizer
 
 KERNELS = (3, 5, 7, 9)
 BASELINE, CONTROL = "baseline", "control: trained on"
 LEGACY, OTHER_READING = "as published", "as published, sparsity read as the share kept"
 SEARCHED, AT_RATIO = "corrected, searched", "corrected, at the published ratio"
+CONTROL_SEARCHED = "control: trained on by the search's rate and batch"
 PLAIN, MAGNITUDE, BY_ATTENTION = (
     "the same channels, no attention",
     "as many channels, by magnitude, no attention",
@@ -22,10 +26,14 @@ OURS, STRUCTURE, FURTHER = (
     "coldpress, as far as int8 goes",
 )
 METHODS = (
-    *(BASELINE, CONTROL, LEGACY, OTHER_READING, SEARCHED, AT_RATIO),
+    *(BASELINE, CONTROL, CONTROL_SEARCHED, LEGACY, OTHER_READING, SEARCHED, AT_RATIO),
     *(PLAIN, MAGNITUDE, BY_ATTENTION, WEIGHTS, WEIGHTS_MAGNITUDE, OURS, STRUCTURE, FURTHER),
 )
+CONTROLS = {SEARCHED: CONTROL_SEARCHED}
+"""What a row is held against that was not trained by the common recipe, which `CONTROL` is of."""
 ENTANGLEMENT = 0.1
+HELD_OUT = 0.2
+"""The share of the training images that validation takes."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +83,12 @@ class Scale:
         images: of train and validation together; None takes all.
         epochs: of the baseline.
         trials, trial_epochs: of the search.
-        final_epochs: of every row, the control too.
+        final_epochs: of every row, the controls too.
         batch_size: samples a step, where the search does not say.
         seeds: each trains a baseline of its own.
         calibration: images for factors, BatchNorms and our energy.
+        optimizer, schedule: of every training; the authors' are "adam" and, as far as they say, "constant".
+        measure_seconds: how long layers may be measured for our plans.
     """
 
     pixels: int
@@ -90,12 +100,20 @@ class Scale:
     batch_size: int
     seeds: tuple[int, ...]
     calibration: int
+    optimizer: Optimizer = "adamw"
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    measure_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.images is not None and self.images < LEAST:
+            raise TaskError(f"{self.images} images are too few to train, validate and calibrate with: give {LEAST}")
 
 
+LEAST = 64
 SCALES = {
-    "tiny": Scale(32, 160, 1, 2, 1, 1, 32, (0,), 32),
+    "tiny": Scale(32, 160, 1, 2, 1, 1, 32, (0,), 32, measure_seconds=10.0),
     "short": Scale(32, 4_000, 10, 3, 1, 2, 64, (0, 1, 2), 128),
-    "paper": Scale(224, None, 50, 10, 10, 50, 128, (0,), 512),
+    "paper": Scale(224, None, 50, 10, 10, 50, 128, (0,), 512, "adam", "constant"),
 }
 
 
@@ -108,7 +126,8 @@ class Row:
         metrics: entries of metrics.json, ``original`` the baseline and ``compressed`` the row's network.
         settings: sparsity, rank and so on.
         curve: validation score by epoch of its training.
-        note: why it was skipped; empty where it was not.
+        note: why it was skipped, or what is to be known of it.
+        seconds: that it took, its training and its measuring.
     """
 
     network: str
@@ -118,6 +137,7 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
     curve: tuple[float | None, ...] = ()
     note: str = ""
+    seconds: float = 0.0
 
     @property
     def name(self) -> tuple[str, str, int]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from coldpress.errors import TaskError
+
+Optimizer = Literal["sgd", "adamw", "adam", "muon"]
+OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 
 
 @dataclass(frozen=True)
@@ -15,9 +18,11 @@ class Settings:
 
     Attributes:
         epochs: passes over the training data; 0 trains nothing.
-        optimizer: "sgd" (Nesterov momentum 0.9), "adamw", or "muon" (see `MuonSGD`; no weight decay).
-        lr: the highest learning rate of the cycle.
-        warmup: fraction of the steps in which the learning rate rises to ``lr``.
+        optimizer: "sgd" (Nesterov momentum 0.9), "adamw", "adam" (whose decay is part of the gradient), or "muon" (see
+            `MuonSGD`; no weight decay).
+        lr: the highest learning rate.
+        schedule: "one_cycle" (see `one_cycle`) or "constant".
+        warmup: of one cycle, the fraction of the steps in which the learning rate rises to ``lr``.
         batch_size: samples a step, for data sets that are not DataLoaders.
         weight_decay: of weights with two or more dimensions; biases and norms have none.
         label_smoothing: of the cross-entropy, in [0, 1).
@@ -31,8 +36,9 @@ class Settings:
     """
 
     epochs: int = 5
-    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    optimizer: Optimizer = "sgd"
     lr: float = 0.05
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
     warmup: float = 0.2
     batch_size: int = 128
     weight_decay: float = 5e-4
@@ -45,7 +51,8 @@ class Settings:
     def __post_init__(self) -> None:
         allowed = {
             "epochs": (self.epochs >= 0, "0 (no training) or more"),
-            "optimizer": (self.optimizer in ("sgd", "adamw", "muon"), "sgd, adamw or muon"),
+            "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
+            "schedule": (self.schedule in ("one_cycle", "constant"), "one_cycle or constant"),
             "lr": (0 < self.lr < math.inf, "above 0"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "batch_size": (self.batch_size >= 2, "2 or more, since BatchNorm has no statistics of one sample"),
@@ -57,6 +64,11 @@ class Settings:
         for name, (fits, what) in allowed.items():
             if not fits:
                 raise TaskError(f"{name} is {getattr(self, name)!r}; it must be {what}")
+
+
+def rate(settings: Settings, step: int, steps: int) -> float:
+    """The learning rate at ``step`` of ``steps``."""
+    return settings.lr * (1.0 if settings.schedule == "constant" else one_cycle(step, steps, settings.warmup))
 
 
 def one_cycle(step: int, steps: int, warmup: float = 0.2) -> float:

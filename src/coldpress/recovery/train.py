@@ -24,7 +24,7 @@ from coldpress.recovery.mixup import mixed
 from coldpress.recovery.muon import MuonSGD
 from coldpress.recovery.parallel import processes
 from coldpress.recovery.precision import Context, autocast, choose_device, place, place_model
-from coldpress.recovery.settings import Settings, one_cycle
+from coldpress.recovery.settings import Settings, rate
 from coldpress.task import Task
 
 logger = logging.getLogger("coldpress.recovery")
@@ -172,7 +172,7 @@ class _Run:
             for inputs, labels in read_batches(
                 data, settings.batch_size, shuffle=True, generator=generator, augment=True
             ):
-                lr = settings.lr * one_cycle(step, total, settings.warmup)
+                lr = rate(settings, step, total)
                 step += 1
                 splits.check_labels("train", labels, self.task.num_classes)
                 if len(labels) < 2 * together.count:
@@ -246,6 +246,8 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
         # one pass over the memory: of a small encoder with its table of words AdamW is a fifth of a step otherwise
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trained)
         return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
 
 
