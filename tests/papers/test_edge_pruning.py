@@ -177,7 +177,7 @@ def test_the_table_marks_what_is_published(rows: list[Row]) -> None:
     assert text.count("| published: ") == 3
     assert "91.40 %" in text
     assert "178.64" in text
-    assert text.count("; 2 seeds |") == 2 * len(METHODS) + 2
+    assert text.count("; 2 seeds |") == 2 * (len(METHODS) + 1) + 2
 
 
 def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

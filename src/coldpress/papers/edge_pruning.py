@@ -108,7 +108,9 @@ class EdgePruning:
         plans = list(itertools.product(self.scale.seeds, budgets, (0, self.scale.epochs)))
         for done, (seed, budget, epochs) in enumerate(plans):
             method = f"coldpress, {budget}" + (f", {DISTILLED}" if epochs else "")
-            yield self._row(CORRECTED, method, seed, partial(self._physical, seed, budget, epochs, recipe))
+            choices = row.facts.get("choices", ()) if epochs else ()  # the plan is that of the row before
+            row = self._row(CORRECTED, method, seed, partial(self._physical, seed, budget, epochs, choices, recipe))
+            yield row
             self._say("plans", done + 1, len(plans))
 
     def timed(self, rows: Sequence[Row]) -> list[Row]:
@@ -198,14 +200,17 @@ class EdgePruning:
         size = {"milliseconds": row.milliseconds, "megabytes": self.megabytes, "sparsity": share}
         return {**found, **size, "note": self._training()}
 
-    def _physical(self, seed: int, budget: str, epochs: int, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    def _physical(
+        self, seed: int, budget: str, epochs: int, choices: Sequence[str], recipe: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """What the curvature solver and surgery make of the task, as deployed."""
         given: dict[str, Any] = {"lr": 2e-5, "optimizer": "adamw", "batch_size": 32}
         given |= {"calibration": self.scale.calibration, "refit_plans": 0, **recipe}
         try:
             result = compress(
-                self.task, Budget.parse([budget]), epochs=epochs, seed=seed, measurements=self.folder, **given
-            )
+                self.task, Budget.parse([budget]), epochs=epochs, seed=seed, choices=tuple(choices),
+                measurements=self.folder, **given,
+            )  # fmt: skip
         except BudgetError as error:
             return {"accuracy": None, "note": f"skipped: {error}"}
         after, before = result.metrics["compressed"], result.metrics["original"]
@@ -219,6 +224,7 @@ class EdgePruning:
             "note": "ONNX Runtime" + (f"; {self._training()}" if epochs else ""),
             "facts": {
                 "comparison": result.metrics["comparison"],
+                "choices": [f"{unit}={label}" for unit, label in result.plan.choices.items()],
                 "epochs": epochs,
                 "latency_fraction": times[0] / times[1],
                 "bytes_fraction": after["file_bytes"] / before["file_bytes"],

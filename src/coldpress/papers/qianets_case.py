@@ -275,7 +275,7 @@ class Case:
             found = compress(
                 self.task, limits, epochs=self.scale.final_epochs, seed=self.seed, calibration=count,
                 refit_images=2 * count, units=ratios.units, measurements=self.folder / "measured",
-                measure_seconds=self.scale.measure_seconds, out=folder,
+                measure_seconds=self.scale.measure_seconds, refit_plans=0, out=folder,
                 overwrite=True,
                 progress=lambda step, done, total: self.say(f"{self.name}: {method}, {step}", done, total),
                 **training,
