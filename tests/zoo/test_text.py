@@ -148,7 +148,7 @@ def test_a_tokenizer_that_cannot_fill_up_is_refused(tmp_path: Path) -> None:
         pad_token_id = None  # type: ignore[assignment]
 
     (tmp_path / "all.tsv").write_text(tsv(distinct(20)))
-    with pytest.raises(TaskError, match="no token that fills texts up: give the model's config.json a pad_token_id"):
+    with pytest.raises(TaskError, match=r"no token that fills texts up: give the model's config\.json a pad_token_id"):
         read(tmp_path / "all.tsv", Bare())
 
 

@@ -46,11 +46,11 @@ def saved(place: Path, kind: str, tokens: dict[str, str] | None = None, **config
     return f"hf:{place}"
 
 
-def padded(name: str) -> tuple[Tensor, Tensor]:
-    """Logits of a short text: beside a longer one, as the data fills it up, and alone."""
-    model, encode = cp.zoo.model(name), cp.zoo.tokenizer(name)
-    (together, mask), alone = encode(["good", "a very bad film"], padding=True, return_tensors="pt").values(), None
-    alone = encode(["good"], return_tensors="pt")["input_ids"]
+def padded(name: str, filling: int) -> tuple[Tensor, Tensor]:
+    """Logits of a short text: filled up beside a longer one, and alone."""
+    model = cp.zoo.model(name)
+    together, alone = torch.tensor([[3, *[filling] * 3], [6, 5, 4, 8]]), torch.tensor([[3]])
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1]])
     with torch.no_grad():
         return model(together, mask)[0], model(alone, torch.ones_like(alone))[0]
 
@@ -72,14 +72,14 @@ def test_model_and_tokenizer_fill_up_with_the_same_token(
     name = saved(tmp_path / "gpt2", "GPT2ForSequenceClassification", tokens, **GPT2, **config)
     assert cp.zoo.tokenizer(name).pad_token == word
     assert cp.zoo.model(name).model.config.pad_token_id == WORDS.index(word)
-    together, alone = padded(name)
+    together, alone = padded(name, WORDS.index(word))
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen2", "OPT"])
 def test_classifiers_made_of_decoders_read_padded_texts(kind: str, tmp_path: Path) -> None:
-    name = saved(tmp_path / "it", f"{kind}ForSequenceClassification", {"eos_token": "<end>"}, **OTHERS)
-    together, alone = padded(name)
+    name = saved(tmp_path / "it", f"{kind}ForSequenceClassification", **OTHERS, eos_token_id=1)
+    together, alone = padded(name, 1)
     assert torch.allclose(together, alone, atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_where_nothing_can_fill_up_texts_are_refused(tmp_path: Path) -> None:
         read_data(cp.Recipe(model=name, data=str(tmp_path / "train.tsv")))
 
 
-BERT = {**OTHERS, "vocab_size": 256}
+BERT = {**OTHERS, "vocab_size": 256, "pad_token_id": 0}
 BYTES = "".join(chr(33 + (i * i // 7) % 90) for i in range(2000))
 
 
@@ -130,7 +130,7 @@ def test_windows_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
 
 def test_no_more_tokens_are_read_than_there_are_positions_for(tmp_path: Path) -> None:
     name = saved(tmp_path / "gpt2", "GPT2LMHeadModel", **GPT2, vocab_size=256)
-    with pytest.raises(TaskError, match="tokens is 17, and hf:.* has positions for 16: give --tokens 16"):
+    with pytest.raises(TaskError, match=r"tokens is 17, and hf:.* has positions for 16: give --tokens 16"):
         read_task(cp.Recipe(model=name, data=plain(tmp_path), tokens=17))
     task = read_task(cp.Recipe(model=name, data=plain(tmp_path)))
     assert task.test.ids.shape[1] == 16
@@ -158,14 +158,16 @@ def triples() -> list[tuple[str, str, str]]:
 
 
 def test_texts_are_cut_off_at_512_only_where_model_and_tokenizer_name_no_length(tmp_path: Path) -> None:
-    (tmp_path / "all.tsv").write_text("text\tlabel\n" + "".join(f"{'good ' * (590 + i)}bad\t{i % 2}\n" for i in range(9)))
+    (tmp_path / "all.tsv").write_text(
+        "text\tlabel\n" + "".join(f"{word} {'good ' * 589}{word}\t{i % 2}\n" for i, word in enumerate(WORDS[3:]))
+    )
 
     def longest(place: str, kind: str, **config: Any) -> int:
         name = saved(tmp_path / place, kind, {"pad_token": "<pad>"}, **config)
         splits = read_data(cp.Recipe(model=name, data=str(tmp_path / "all.tsv")))
         return max(len(row) for part in (splits.train, splits.validation, splits.test) for row in part.ids)
 
-    assert longest("long", "LlamaForSequenceClassification", **{**OTHERS, "max_position_embeddings": 2048}) == 599
+    assert longest("long", "LlamaForSequenceClassification", **{**OTHERS, "max_position_embeddings": 2048}) == 591
     assert longest("short", "LlamaForSequenceClassification", **OTHERS) == 16
 
 

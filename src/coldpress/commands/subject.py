@@ -142,9 +142,8 @@ def check_tokens(name: str, model: nn.Module, splits: zoo.Splits | None) -> None
             f"{name} brings no tokenizer, and knows {rows} tokens, which are no bytes (those would be {BYTES[0]} to "
             f"{BYTES[-1]}): put the files of its tokenizer beside its config.json"
         )
-    tokens = [ids for part in texts for ids in part.ids if len(ids)]
-    tokens += [ids for part in windows for ids in (part.ids, part.labels)]
-    largest = max([int(ids.max()) for ids in tokens] + [part.padding for part in texts], default=0)
+    tokens = [ids for part in texts for ids in part.ids] + [ids for part in windows for ids in (part.ids, part.labels)]
+    largest = max([int(ids.max()) for ids in tokens if len(ids)] + [part.padding for part in texts], default=0)
     if largest < rows:
         return
     if splits.tokenizer is None:

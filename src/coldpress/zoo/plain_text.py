@@ -33,7 +33,7 @@ def tokens_of(path: Path, tokenizer: Any) -> Tensor:
     if tokenizer is None:
         return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long() if text else torch.empty(0).long()
     lines = [line for line in text.splitlines(keepends=True) if line]
-    rows = tokenizer(lines, add_special_tokens=False)["input_ids"] if lines else []
+    rows = tokenizer(lines, add_special_tokens=False, verbose=False)["input_ids"] if lines else []
     tokens = torch.tensor([token for row in rows for token in row], dtype=torch.long)
     check_known(tokens, tokenizer, str(path))
     return tokens
