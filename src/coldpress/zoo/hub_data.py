@@ -10,11 +10,12 @@ from typing import Any
 from coldpress.errors import TaskError
 from coldpress.tokens import TokenData
 from coldpress.zoo import hub, labels, text
+from coldpress.zoo.encoding import Encode
 
 logger = logging.getLogger("coldpress.zoo")
 
 
-def read(name: str, encode: text.Encode, seed: int = 0) -> text.Parts:
+def read(name: str, encode: Encode, seed: int = 0) -> text.Parts:
     """Train, validation and test data of a data set.
 
     Labels that the data set has names for are numbered as the model numbers classes of these names; where the model
@@ -32,7 +33,7 @@ def read(name: str, encode: text.Encode, seed: int = 0) -> text.Parts:
     found: dict[str, TokenData | None] = dict.fromkeys(text.PARTS)
     classes: tuple[str, ...] | None = None
     for part, splits in text.PARTS.items():
-        split = next((whole[key] for key in splits if key in whole), [])
+        split: Any = next((whole[key] for key in splits if key in whole), [])
         column = next((key for key in labels.COLUMNS if key in getattr(split, "column_names", ())), None)
         names = tuple(getattr(split.features[column], "names", None) or ()) if column else ()
         rows = list(split)
@@ -51,7 +52,7 @@ def _load(name: str) -> Any:
     datasets = hub.library("datasets", f"hf:{name}")
     folder, parts = Path(name).expanduser(), name.split("/")
     if folder.is_dir():
-        tries = [(str(folder),)]
+        tries: list[tuple[str, ...]] = [(str(folder),)]
     elif name.startswith((".", "/", "~")):
         raise TaskError(f"there is no folder {name}; give one that datasets reads, or a name on the hub")
     elif len(parts) == 2:
