@@ -22,13 +22,14 @@ class Words:
     pad_token_id = 0
     model_max_length = 6
 
-    def __call__(self, first: list[str], *second: list[str], truncation: bool, max_length: int) -> Mapping[str, Any]:
+    def __call__(
+        self, first: list[str], *second: list[str], truncation: bool = False, max_length: int = 99, verbose: bool = True
+    ) -> Mapping[str, Any]:
         rows = [[len(word) for word in text.split()] for text in first]
         types = [[0] * len(row) for row in rows]
         for texts in second:
             rows = [row + [0] + [len(word) for word in text.split()] for row, text in zip(rows, texts)]
             types = [old + [1] * (len(row) - len(old)) for old, row in zip(types, rows)]
-        assert truncation
         return {"input_ids": [r[:max_length] for r in rows], "token_type_ids": [t[:max_length] for t in types]}
 
 
@@ -86,6 +87,69 @@ def test_rows_without_text_or_label_are_left_out_with_a_warning(
     assert sum(len(part) for part in parts if part is not None) == 40
     assert "2 of 43 rows have no label" in caplog.text
     assert "1 of 43 rows have no text" in caplog.text
+
+
+def test_texts_that_are_cut_off_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [("a b c d e f", 1), ("a b c d e f g", 0), ("aa " * 20, 1), *distinct(20)]
+    (tmp_path / "all.tsv").write_text(tsv(rows))
+    parts = read(tmp_path / "all.tsv", Words())
+    assert max(len(ids) for part in parts if part is not None for ids in part.ids) == 6
+    assert "2 of 23 texts are cut off after 6 tokens" in caplog.text
+
+
+def test_blank_texts_and_texts_without_tokens_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Letters(Words):
+        def __call__(self, first: list[str], *second: list[str], **more: Any) -> Mapping[str, Any]:
+            return super().__call__([text.replace("!", "") for text in first], *second, **more)
+
+    rows = [*distinct(30), ("", 1), ("  ", 0), ("!", 1)]
+    (tmp_path / "all.tsv").write_text(tsv(rows))
+    parts = read(tmp_path / "all.tsv", Letters())
+    lengths = [len(ids) for part in parts if part is not None for ids in part.ids]
+    assert len(lengths) == 30
+    assert min(lengths) > 0
+    assert "3 of 33 rows have no text" in caplog.text
+    (tmp_path / "none.tsv").write_text(tsv([("!", 1), ("!!", 0)]))
+    with pytest.raises(TaskError, match="has no tokens for"):
+        read(tmp_path / "none.tsv", Letters())
+
+
+@pytest.mark.parametrize("label", [[0, 1], {"a": 1}, 0.5, -2, "0.5"])
+def test_labels_that_are_no_class_are_refused(label: object, tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text, "label": number}) for text, number in distinct(20)]
+    (tmp_path / "all.jsonl").write_text("\n".join([*lines, json.dumps({"text": "a", "label": label})]))
+    with pytest.raises(TaskError, match=r"has the label .* in column 'label'; each text needs one class"):
+        read(tmp_path / "all.jsonl", Words())
+
+
+def test_whole_floats_are_numbers(tmp_path: Path) -> None:
+    for place, kind in ((tmp_path / "ints", int), (tmp_path / "floats", float)):
+        place.mkdir()
+        for part, rows in (("train", distinct(30)), ("test", [*distinct(6, 30), ("none", -1)])):
+            lines = [json.dumps({"text": text, "label": kind(label)}) for text, label in rows]
+            (place / f"{part}.jsonl").write_text("\n".join(lines))
+    _, _, ints = read(tmp_path / "ints", Words())
+    _, _, floats = read(tmp_path / "floats", Words())
+    assert ints is not None
+    assert floats is not None
+    assert floats.labels.tolist() == ints.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert floats.classes == ()
+
+
+@pytest.mark.parametrize("line", ["1", '"a text"', "[1]", "{oops"])
+def test_a_line_that_is_no_object_is_told_by_its_number(line: str, tmp_path: Path) -> None:
+    (tmp_path / "all.jsonl").write_text(f'{{"text": "a", "label": 0}}\n\n{line}\n')
+    with pytest.raises(TaskError, match=r"line 3 of .*all\.jsonl is"):
+        read(tmp_path / "all.jsonl", Words())
+
+
+def test_a_tokenizer_that_cannot_fill_up_is_refused(tmp_path: Path) -> None:
+    class Bare(Words):
+        pad_token_id = None  # type: ignore[assignment]
+
+    (tmp_path / "all.tsv").write_text(tsv(distinct(20)))
+    with pytest.raises(TaskError, match=r"no token that fills texts up: give the model's config\.json a pad_token_id"):
+        read(tmp_path / "all.tsv", Bare())
 
 
 def test_numbers_and_names_as_labels_do_not_mix(tmp_path: Path) -> None:

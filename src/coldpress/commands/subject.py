@@ -16,9 +16,14 @@ from coldpress.recipe import Recipe
 from coldpress.task import Task
 from coldpress.tokens import TokenData
 from coldpress.windows import WindowData
-from coldpress.zoo.huggingface import PREFIX as HUGGING_FACE
-from coldpress.zoo.huggingface import has_weights
+from coldpress.zoo import hub
+from coldpress.zoo.encoding import positions
+from coldpress.zoo.hub import PREFIX as HUGGING_FACE
+from coldpress.zoo.huggingface import has_weights, vocabulary
+from coldpress.zoo.plain_text import WINDOW
 
+BYTES = range(256, 301)
+"""Sizes of a vocabulary of bytes, and of some special tokens."""
 LIBRARIES = ("torchvision", "timm")
 IMAGE_SIZES = {"fashion_cnn": (1, 28, 28), "cifar": (3, 32, 32), "torchvision": (3, 224, 224), "timm": (3, 224, 224)}
 
@@ -48,12 +53,22 @@ def timing_example(data: Any, tokens: int | None) -> tuple[Tensor, ...]:
 
 
 def read_data(recipe: Recipe) -> zoo.Splits:
-    """The data that a recipe names; texts are read with the tokenizer of its model."""
+    """The data that a recipe names; texts are read with the tokenizer of its model.
+
+    Windows of plain text are no longer than the model has positions for. Raises TaskError where ``tokens`` is more.
+    """
     if recipe.data is None:
         raise TaskError(
             f"no data is given: --data NAME, one of {', '.join(zoo.data_names())}, folder:PATH, or a file of texts"
         )
-    return zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(recipe.model or ""), recipe.tokens)
+    name = recipe.model or ""
+    most = positions(hub.configuration(name.removeprefix(HUGGING_FACE))) if name.startswith(HUGGING_FACE) else None
+    if most is not None and recipe.tokens is not None and recipe.tokens > most:
+        raise TaskError(
+            f"tokens is {recipe.tokens}, and {name} has positions for {most}: give --tokens {most}, or fewer"
+        )
+    window = recipe.tokens or min(WINDOW, most or WINDOW)
+    return zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(name), window)
 
 
 def build_model(
@@ -107,26 +122,39 @@ def build_model(
                 f"{name} brings no weights for {', '.join(missing[:3])}, so it was not trained for this: train it "
                 "(coldpress train), or give --weights FILE, one that coldpress train wrote"
             )
-        check_tokens(model, splits)
+        check_tokens(name, model, splits)
         return model
     if num_classes is None and splits is not None and not own and not (prefix and given == "pretrained"):
         num_classes = count_classes(splits)
     return zoo.model(name, num_classes, given)
 
 
-def check_tokens(model: nn.Module, splits: zoo.Splits | None) -> None:
-    """Raise TaskError where texts hold tokens that the model has no row for."""
-    inner: Any = getattr(model, "model", None)
-    if splits is None or not hasattr(inner, "get_input_embeddings"):
+def check_tokens(name: str, model: nn.Module, splits: zoo.Splits | None) -> None:
+    """Raise TaskError where texts hold tokens that the model has no row for, or bytes that are not its tokens."""
+    rows = vocabulary(model)
+    if splits is None or rows is None:
         return
-    parts = [part for part in (splits.train, splits.validation, splits.test) if isinstance(part, TokenData)]
-    largest = max((int(row.max()) for part in parts for row in part.ids if len(row)), default=0)
-    rows = int(inner.get_input_embeddings().num_embeddings)
-    if largest >= rows:
+    parts = [part for part in (splits.train, splits.validation, splits.test) if part is not None]
+    texts = [part for part in parts if isinstance(part, TokenData)]
+    windows = [part for part in parts if isinstance(part, WindowData)]
+    if windows and splits.tokenizer is None and rows not in BYTES and has_weights(name.removeprefix(HUGGING_FACE)):
         raise TaskError(
-            f"the tokenizer gives token {largest}, and the model knows {rows}: they do not belong together; give the "
-            "folder that holds the model's own tokenizer"
+            f"{name} brings no tokenizer, and knows {rows} tokens, which are no bytes (those would be {BYTES[0]} to "
+            f"{BYTES[-1]}): put the files of its tokenizer beside its config.json"
         )
+    tokens = [ids for part in texts for ids in part.ids] + [ids for part in windows for ids in (part.ids, part.labels)]
+    largest = max([int(ids.max()) for ids in tokens if len(ids)] + [part.padding for part in texts], default=0)
+    if largest < rows:
+        return
+    if splits.tokenizer is None:
+        raise TaskError(
+            f"the text holds the byte {largest}, and the model knows {rows} tokens: give it a tokenizer, or a "
+            "vocabulary of 256"
+        )
+    raise TaskError(
+        f"the tokenizer gives token {largest}, and the model knows {rows}: they do not belong together; give the "
+        "folder that holds the model's own tokenizer"
+    )
 
 
 def count_classes(splits: zoo.Splits) -> int | None:

@@ -15,7 +15,7 @@ from coldpress.errors import TaskError
 from coldpress.names import listed, meant
 from coldpress.splits import split
 from coldpress.windows import WindowData
-from coldpress.zoo import cifar10, fashion_mnist, folder, huggingface, plain_text, text
+from coldpress.zoo import cifar10, fashion_mnist, folder, hub_data, plain_text, text
 from coldpress.zoo.named import Named, is_named, parse
 
 
@@ -85,7 +85,7 @@ def data(
             raise TaskError(f"{name} holds texts; they need a model with a tokenizer: --model hf:FOLDER_OR_NAME")
         if named:
             return Splits(*text.read_named(named, tokenizer, seed), tokenizer)
-        found = huggingface.data(path, tokenizer, seed) if prefix == "hf" else text.read(Path(name), tokenizer, seed)
+        found = hub_data.read(path, tokenizer, seed) if prefix == "hf" else text.read(Path(name), tokenizer, seed)
         return Splits(*found, tokenizer)
     if name not in _READERS:
         raise TaskError(f"no data is called {name!r}; there are {listed(data_names())}{meant(name, data_names())}")

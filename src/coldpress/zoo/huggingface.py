@@ -1,27 +1,21 @@
-"""Text models, tokenizers and data sets of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
+"""Text models of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from coldpress.errors import TaskError
-from coldpress.network import replace_module
-from coldpress.tokens import TokenData
-from coldpress.zoo import text
+from coldpress.network import evaluating, replace_module
+from coldpress.zoo import encoding, hub
 
-PREFIX = "hf:"
-
-
-GENERIC = "LABEL_"
-"""Begins the names of classes that nobody named."""
-PADDED_POSITIONS = ("roberta", "camembert", "mpnet")
-"""Kinds of model whose positions begin behind that of the padding."""
-TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "merges")
 DECODERS = ("ForCausalLM", "LMHeadModel")
+TRIED = 4
+"""Tokens on which a decoder is tried."""
 
 
 class TextModel(nn.Module):
@@ -53,7 +47,9 @@ class TextModel(nn.Module):
 
 
 def network(name: str, num_classes: int | None = None, next_token: bool | None = None) -> nn.Module:
-    """A sequence classifier or a decoder in fp32, its attention by ``scaled_dot_product_attention``.
+    """A sequence classifier or a decoder in fp32, its attention by ``scaled_dot_product_attention`` where it can.
+
+    A classifier whose configuration names no token that fills texts up takes that of `encoding.padding`.
 
     Args:
         name: a folder with config.json and safetensors (without these its weights are random), or a name on the hub.
@@ -61,35 +57,74 @@ def network(name: str, num_classes: int | None = None, next_token: bool | None =
         next_token: whether it is to predict the next token; None: what its configuration says.
 
     Raises:
-        TaskError: transformers is not installed, or there is no such model.
+        TaskError: transformers is not installed, there is no such model, or it is to predict tokens that it sees.
     """
-    transformers = _library("transformers", f"hf:{name}")
+    transformers = hub.library("transformers", f"hf:{name}")
     transformers.utils.logging.disable_progress_bar()
     more: dict[str, Any] = {} if num_classes is None else {"num_labels": num_classes}
-    words = "decoder" if next_token else "sequence classifier"
-    missing: tuple[str, ...] = ()
+    config = hub.configuration(name, **more)
+    _check_config(name, config)
+    if next_token is None:
+        next_token = any(kind.endswith(DECODERS) for kind in config.architectures or ())
+    kind = transformers.AutoModelForCausalLM if next_token else transformers.AutoModelForSequenceClassification
+
+    def load(attention: str) -> tuple[Any, tuple[str, ...]]:
+        how = {"attn_implementation": attention, "trust_remote_code": False}
+        if not has_weights(name):
+            return kind.from_config(config, **how), ()
+        given = {} if next_token else more
+        place = hub.place(name)
+        model, told = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **how, **given)
+        return model, tuple(sorted(told["missing_keys"]))
+
     try:
-        place = _place(name)
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **more)
-        _check_config(name, config)
-        if next_token is None:
-            next_token = any(kind.endswith(DECODERS) for kind in config.architectures or ())
+        model, missing = _by_attention(load)
+    except (OSError, ValueError, RuntimeError) as error:  # a NotImplementedError is a RuntimeError
         words = "decoder" if next_token else "sequence classifier"
-        kind = transformers.AutoModelForCausalLM if next_token else transformers.AutoModelForSequenceClassification
-        how = {"attn_implementation": "sdpa", "trust_remote_code": False}
-        if has_weights(name):
-            given = {} if next_token else more
-            model, told = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **how, **given)
-            missing = tuple(sorted(told["missing_keys"]))
-        else:
-            model = kind.from_config(config, **how)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise TaskError(f"hf:{name} cannot be loaded as a {words}: {_first_line(error)}") from error
+        raise TaskError(f"hf:{name} cannot be loaded as a {words}: {hub.first_line(error)}") from error
+    if not next_token and not encoding.in_vocabulary(getattr(model.config, "pad_token_id", None), model.config):
+        model.config.pad_token_id = encoding.padding(model.config, encoding.tokenizer(name))
     model = model.float()
     as_linears(model)
     found = TextModel(model).eval()
     found.missing = missing
+    if next_token and not is_causal(found):
+        raise TaskError(
+            f"hf:{name} is an encoder ({config.model_type}), which sees the tokens that it is to predict: give a "
+            "decoder, of GPT-2's or Llama's kind say, or set is_decoder in its config.json if it was trained as one"
+        )
     return found
+
+
+def _by_attention(load: Callable[[str], tuple[Any, tuple[str, ...]]]) -> tuple[Any, tuple[str, ...]]:
+    """What ``load`` makes with the attention that is exported as one operator, else with the model's own."""
+    try:
+        return load("sdpa")
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+    return load("eager")
+
+
+def is_causal(model: TextModel) -> bool:
+    """Whether a decoder's logits of a token are the same whatever follows it, tried on one text."""
+    rows = vocabulary(model)
+    if rows is None:
+        return True
+    ids = torch.arange(TRIED)[None] % rows
+    other = torch.cat([ids[:, :-1], (ids[:, -1:] + rows // 2) % rows], 1)
+    with evaluating(model):
+        first, second = (model(text, torch.ones_like(text))[:, :-1] for text in (ids, other))
+    return torch.allclose(first, second, rtol=0, atol=1e-5 * float(first.abs().max()), equal_nan=True)
+
+
+def vocabulary(model: nn.Module) -> int | None:
+    """How many tokens a text model knows; None where it has no table of them."""
+    inner: Any = getattr(model, "model", None)
+    try:
+        return int(inner.get_input_embeddings().num_embeddings)
+    except (AttributeError, NotImplementedError):
+        return None
 
 
 def _check_config(name: str, config: Any) -> None:
@@ -117,70 +152,3 @@ def as_linears(model: nn.Module) -> None:
             linear.weight = nn.Parameter(weight.detach().T.contiguous())
             linear.bias = nn.Parameter(module.get_parameter("bias").detach())
             replace_module(model, name, linear)
-
-
-def tokenizer(name: str) -> Any:
-    """The tokenizer that belongs to a model; None for a folder without one. Raises TaskError when it is broken.
-
-    It cuts texts off where the model knows no more positions, and its ``class_names`` are the model's, ``()`` where
-    these have none.
-    """
-    transformers = _library("transformers", f"hf:{name}")
-    folder = Path(_place(name))
-    if folder.is_dir() and not any(file.name.startswith(TOKENIZER_FILES) for file in folder.iterdir()):
-        return None
-    try:
-        found = transformers.AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False)
-        config = transformers.AutoConfig.from_pretrained(_place(name), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise TaskError(f"hf:{name} has no tokenizer that can be loaded: {_first_line(error)}") from error
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions:
-        before = config.pad_token_id + 1 if any(kind in config.model_type for kind in PADDED_POSITIONS) else 0
-        found.model_max_length = min(found.model_max_length, positions - before)
-    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label or {}))
-    found.class_names = () if any(label.startswith(GENERIC) for label in names) else names
-    return found
-
-
-def data(name: str, encode: text.Encode, seed: int = 0) -> tuple[TokenData | None, TokenData | None, TokenData | None]:
-    """Train, validation and test data of a data set on the hub, ``glue/sst2`` say, or in a folder that datasets reads.
-
-    Parts without labels are left out.
-
-    Raises:
-        TaskError: datasets is not installed, or there is no such data set.
-    """
-    datasets = _library("datasets", f"hf:{name}")
-    path, _, part = (name, "", "") if Path(name).is_dir() else name.partition("/")
-    try:
-        whole = datasets.load_dataset(path, part or None)
-    except Exception as error:  # the library raises errors of many kinds where there is no network
-        raise TaskError(f"the data set hf:{name} cannot be had: {_first_line(error)}") from error
-    found: dict[str, TokenData | None] = dict.fromkeys(text.PARTS)
-    classes: tuple[str, ...] | None = None
-    for split, names in text.PARTS.items():
-        rows = next((list(whole[key]) for key in names if key in whole), [])
-        if rows and any(row.get("label", 0) != -1 for row in rows):
-            found[split], classes = text.encoded(rows, encode, f"hf:{name}, {split}", classes)
-    return text.completed(found["train"], found["validation"], found["test"], seed)
-
-
-def _place(name: str) -> str:
-    path = Path(name)
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise TaskError(f"{path} holds no config.json; give a folder that save_pretrained wrote")
-    if name.startswith((".", "/", "~")) and not path.expanduser().is_dir():
-        raise TaskError(f"there is no folder {name}; give a folder that save_pretrained wrote, or a name on the hub")
-    return str(path.expanduser()) if path.expanduser().is_dir() else name
-
-
-def _library(module: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise TaskError(f"{name} needs {module}; install it with: pip install 'coldpress[hf]'") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

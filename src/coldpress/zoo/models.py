@@ -16,9 +16,10 @@ from torch import nn
 
 from coldpress.errors import TaskError
 from coldpress.names import listed, meant
-from coldpress.zoo import huggingface
+from coldpress.zoo import encoding, huggingface
 from coldpress.zoo.cifar import CifarResNet
 from coldpress.zoo.fashion import FashionCNN
+from coldpress.zoo.hub import PREFIX as HUGGING_FACE
 from coldpress.zoo.weights import load_weights
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -64,8 +65,8 @@ def model(
         built, ignored = _torchvision(rest, pretrained, arguments)
     elif prefix == "timm":
         built = _timm(rest, pretrained, arguments)
-    elif name.startswith(huggingface.PREFIX):
-        built = huggingface.network(name.removeprefix(huggingface.PREFIX), num_classes, next_token)
+    elif name.startswith(HUGGING_FACE):
+        built = huggingface.network(name.removeprefix(HUGGING_FACE), num_classes, next_token)
         weights = None if pretrained else weights
     else:
         built = _users(prefix, rest, arguments)
@@ -78,7 +79,7 @@ def model(
 
 def tokenizer(name: str) -> Any:
     """The tokenizer of a model by name; None where it has none. Raises TaskError when it cannot be loaded."""
-    return huggingface.tokenizer(name.removeprefix(huggingface.PREFIX)) if name.startswith(huggingface.PREFIX) else None
+    return encoding.tokenizer(name.removeprefix(HUGGING_FACE)) if name.startswith(HUGGING_FACE) else None
 
 
 def model_names() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from coldpress.errors import TaskError
 from coldpress.windows import WindowData
+from coldpress.zoo.encoding import check_known
 
 SUFFIX = ".txt"
 WINDOW = 128
@@ -23,7 +24,7 @@ def tokens_of(path: Path, tokenizer: Any) -> Tensor:
     """The tokens of a text, ``(tokens,)`` int64; without a tokenizer its bytes.
 
     Raises:
-        TaskError: the file cannot be read, or is not UTF-8.
+        TaskError: the file cannot be read, or is not UTF-8, or most of it is unknown to the tokenizer.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -32,8 +33,10 @@ def tokens_of(path: Path, tokenizer: Any) -> Tensor:
     if tokenizer is None:
         return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long() if text else torch.empty(0).long()
     lines = [line for line in text.splitlines(keepends=True) if line]
-    rows = tokenizer(lines, add_special_tokens=False)["input_ids"] if lines else []
-    return torch.tensor([token for row in rows for token in row], dtype=torch.long)
+    rows = tokenizer(lines, add_special_tokens=False, verbose=False)["input_ids"] if lines else []
+    tokens = torch.tensor([token for row in rows for token in row], dtype=torch.long)
+    check_known(tokens, tokenizer, str(path))
+    return tokens
 
 
 def read(files: Mapping[str, Path], tokenizer: Any, length: int = WINDOW) -> Parts:

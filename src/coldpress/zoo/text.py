@@ -7,7 +7,7 @@ import gzip
 import importlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,15 @@ import torch
 from coldpress.errors import TaskError
 from coldpress.splits import split
 from coldpress.tokens import TokenData
+from coldpress.zoo import labels
+from coldpress.zoo.encoding import Encode, tokenized
 from coldpress.zoo.named import Named
 
 logger = logging.getLogger("coldpress.zoo")
 
-Encode = Callable[..., Mapping[str, Any]]
 Row = Mapping[str, Any]
 
 FORMATS = (".tsv", ".csv", ".jsonl", ".parquet")
-LABELS = ("label", "labels", "target", "class")
 TEXTS: tuple[tuple[str, ...], ...] = (
     ("question", "sentence"),
     ("sentence1", "sentence2"),
@@ -35,8 +35,11 @@ TEXTS: tuple[tuple[str, ...], ...] = (
     ("review",),
     ("content",),
 )
-PARTS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
-MOST_TOKENS = 512
+PARTS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "dev", "val", "validation_matched", "dev_matched"),
+    "test": ("test", "test_matched"),
+}
 Parts = tuple[TokenData | None, TokenData | None, TokenData | None]
 
 
@@ -116,7 +119,8 @@ def encoded(
     """Rows with a text (or two) and a label as token data, and the class names, ``()`` where labels are numbers.
 
     Labels are whole numbers from 0, or names; names are numbered as the model's are (``encode.class_names``), where it
-    has some, else in alphabetical order. Rows without text or label are left out, with a warning.
+    has some, else in alphabetical order. Rows without a label, or whose text is missing, blank or of no tokens, are
+    left out, with a warning.
 
     Args:
         rows: by column.
@@ -124,66 +128,51 @@ def encoded(
         source: where they come from, in words.
         classes: those of the parts before; None where this is the first.
         named: columns by name.
+
+    Raises:
+        TaskError: there are no such columns, no rows are left, labels are of another kind, or the tokenizer knows too
+            few of the words or has no token that fills texts up.
     """
     if not rows:
         raise TaskError(f"{source} holds no rows")
-    columns = list(rows[0])
-    label = next((name for name in _wanted(named.label if named else "", LABELS) if name in columns), None)
+    label, texts = _columns(list(rows[0]), source, named)
+    words = [labels.label_of(row.get(label), source, label) for row in rows]
+    kept = [i for i, row in enumerate(rows) if words[i] and all(_written(row, name) for name in texts)]
+    if not kept:
+        raise TaskError(f"{source} has no labels in column {label!r}, or no texts beside them")
+    ids, types = tokenized([[str(rows[i][name]) for i in kept] for name in texts], encode, source)
+    full = [place for place, row in enumerate(ids) if len(row)]
+    labelled = sum(map(bool, words))
+    for what, lost in (("label", len(rows) - labelled), ("text", labelled - len(full))):
+        if lost:
+            logger.warning("%s: %d of %d rows have no %s and are left out", source, lost, len(rows), what)
+    padding = getattr(encode, "pad_token_id", None)
+    if padding is None or not full:
+        what = "no token that fills texts up: give the model's config.json a pad_token_id" if full else "no tokens"
+        raise TaskError(f"the tokenizer {getattr(encode, 'name_or_path', '')} has {what} for {source}")
+    names = tuple(getattr(encode, "class_names", ()))
+    numbers, classes = labels.numbered([words[kept[place]] for place in full], source, classes, names)
+    chosen = tuple(ids[place] for place in full)
+    kinds = tuple(types[place] for place in full) if types else ()
+    return TokenData(chosen, torch.tensor(numbers), classes, kinds, int(padding)), classes
+
+
+def _columns(columns: Sequence[str], source: str, named: Named | None) -> tuple[str, tuple[str, ...]]:
+    """The column of labels, and the one or two of texts. Raises TaskError where there are none."""
+    wanted = (named.label,) if named and named.label else labels.COLUMNS
     known = (named.text,) if named and named.text else TEXTS
+    label = next((name for name in wanted if name in columns), None)
     texts = next((names for names in known if set(names) <= set(columns)), None)
     if label is None or texts is None:
         raise TaskError(
-            f"{source} has the columns {', '.join(columns)}; it needs a label "
-            f"({', '.join(_wanted(named.label if named else '', LABELS))}) and a text "
+            f"{source} has the columns {', '.join(columns)}; it needs a label ({', '.join(wanted)}) and a text "
             f"({', '.join(' + '.join(names) for names in known)}): name them, as in tsv:train=FILE,text=...,label=..."
         )
-    labelled = [row for row in rows if str(row.get(label)).strip() not in ("", "-1", "None")]
-    kept = [row for row in labelled if all(row.get(name) is not None for name in texts)]
-    if not kept:
-        raise TaskError(f"{source} has no labels in column {label!r}, or no texts beside them")
-    for what, lost in (("label", len(rows) - len(labelled)), ("text", len(labelled) - len(kept))):
-        if lost:
-            logger.warning("%s: %d of %d rows have no %s and are left out", source, lost, len(rows), what)
-    numbers, classes = numbered([str(row[label]).strip() for row in kept], source, classes, encode)
-    tokens = encode(
-        *([str(row[name]) for row in kept] for name in texts),
-        truncation=True,
-        max_length=min(MOST_TOKENS, int(getattr(encode, "model_max_length", MOST_TOKENS))),
-    )
-    ids = tuple(torch.tensor(row, dtype=torch.int32) for row in tokens["input_ids"])
-    two = len(texts) > 1 and "token_type_ids" in tokens
-    types = tuple(torch.tensor(row, dtype=torch.int8) for row in tokens["token_type_ids"]) if two else ()
-    padding = getattr(encode, "pad_token_id", None)
-    return TokenData(ids, torch.tensor(numbers), classes, types, 0 if padding is None else int(padding)), classes
+    return label, texts
 
 
-def numbered(
-    labels: Sequence[str], source: str, classes: tuple[str, ...] | None, encode: Encode
-) -> tuple[list[int], tuple[str, ...]]:
-    """Labels as numbers, and the names of the classes in their order; arguments as of `encoded`.
-
-    Raises:
-        TaskError: some are names and some are numbers, or the names are not those of train or of the model.
-    """
-    numeric = {label.isdigit() for label in labels}
-    if len(numeric) > 1 or (classes is not None and numeric == {bool(classes)}):
-        others = "" if len(numeric) > 1 else ", unlike train's"
-        raise TaskError(f"{source} has labels that are numbers and labels that are names{others}: use one of both")
-    if numeric == {True}:
-        return [int(label) for label in labels], ()
-    there, whose = set(labels), "train's are {}"
-    if not classes:
-        classes = tuple(getattr(encode, "class_names", ())) or tuple(sorted(there))
-        whose = "the model's classes are {}: name them alike, or number them"
-        spelt = {label.casefold(): label for label in there}
-        classes = tuple(spelt.get(name.casefold(), name) for name in classes)
-    if unknown := sorted(there - set(classes)):
-        raise TaskError(f"{source} has the labels {', '.join(unknown)}; {whose.format(', '.join(classes))}")
-    return [classes.index(label) for label in labels], classes
-
-
-def _wanted(name: str, known: Sequence[str]) -> Sequence[str]:
-    return (name,) if name else known
+def _written(row: Row, name: str) -> bool:
+    return row.get(name) is not None and bool(str(row[name]).strip())
 
 
 def _read_file(
@@ -206,11 +195,28 @@ def _rows(path: Path, kind: str | None) -> Iterator[Row]:
         return
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         if kind == ".jsonl":
-            yield from (json.loads(line) for line in lines if line.strip())
+            yield from _objects(path, lines)
         elif kind == ".tsv":  # no quoting: quotation marks are text
             yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
             yield from csv.DictReader(lines)
+
+
+def _objects(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+    """JSON lines. Raises TaskError where one is no object."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise TaskError(f"line {number} of {path} is no JSON: {error.msg}, at its column {error.colno}") from error
+        if not isinstance(row, dict):
+            raise TaskError(
+                f"line {number} of {path} is {line.strip()[:40]}, no object; write each line as "
+                '{"text": "...", "label": ...}'
+            )
+        yield row
 
 
 def _format(path: Path) -> str | None:
