@@ -32,6 +32,7 @@ def run(
     overwrite: bool,
     num_reads: int | None = None,
     max_variables: int | None = None,
+    vartype: str | None = None,
 ) -> None:
     """Solve the problem in ``path`` and show the answer; with ``answer_path`` write it as JSON.
 
@@ -51,7 +52,7 @@ def run(
     if answer_path is not None:
         check_new(answer_path, overwrite)
     check_solver(solver)
-    given = read(path)
+    given = read(path, vartype)
     if solver in SOLVERS:
         facts = checked(given, solve_problem(given.problem, solver, seed=seed, time_limit=time_limit))
     else:
@@ -88,7 +89,7 @@ def sampled(given: Read, sampler: Any, *, name: str, **settings: Any) -> dict[st
     best = found.first
     return {
         "kind": given.kind,
-        "variables": len(given.problem.sizes),
+        "variables": given.size,
         "solver": f"{name} ({kind})",
         "energy": float(best.energy),
         "lower_bound": None,
@@ -108,7 +109,7 @@ def checked(given: Read, answer: Answer) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "kind": given.kind,
-        "variables": len(given.problem.sizes),
+        "variables": given.size,
         "solver": answer.solver,
         "energy": answer.energy,
         "lower_bound": answer.lower_bound,
