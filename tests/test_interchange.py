@@ -310,6 +310,44 @@ def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
         read(tmp_path / "none")
 
 
-def test_no_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="time_limit is 0"):
-        run(tmp_path / "a.cqm", "exact", 0.0, 0, None, False)
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_no_time_is_refused(tmp_path: Path, limit: float) -> None:
+    with pytest.raises(PlanError, match="give seconds, more than 0"):
+        run(tmp_path / "a.cqm", "exact", limit, 0, None, False)
+
+
+def odd_cycle() -> dimod.ConstrainedQuadraticModel:
+    """x + y <= 1, y + z <= 1, x + z <= 1, and x + y + z >= 2: each alone can be met, all together cannot."""
+    x, y, z = (dimod.Binary(name) for name in "xyz")
+    model = dimod.ConstrainedQuadraticModel()
+    model.set_objective(x * y - z)
+    for label, pair in (("a", x + y), ("b", y + z), ("c", x + z)):
+        model.add_constraint(pair <= 1, label=label)
+    model.add_constraint(x + y + z >= 2, label="d")
+    return model
+
+
+@pytest.mark.parametrize(("solver", "proved"), [("exact", True), ("milp", True), ("auto", True), ("anneal", False)])
+def test_that_nothing_fits_is_proved_or_said_unknown_in_the_file_s_numbers(solver: str, proved: bool) -> None:
+    words = "proved: no plan meets" if proved else "whether there is one is unknown"
+    with pytest.raises(BudgetError, match=words) as error:
+        solve(of_cqm(odd_cycle()).problem, solver, time_limit=5.0)
+    assert error.value.proved == proved
+    assert "a at most 1 (" in str(error.value)
+    assert "d at least 2 (" in str(error.value)
+
+
+def test_what_a_sampler_of_bqms_knows_is_written(tmp_path: Path) -> None:
+    model = random_bqm("SPIN")
+    (tmp_path / "a.bqm").write_bytes(model.to_file().read())
+    run(tmp_path / "a.bqm", "exhaustive", 5.0, 0, tmp_path / "exact.json", False)
+    facts = json.loads((tmp_path / "exact.json").read_text())
+    assert facts["lower_bound"] == facts["energy"] == facts["trace"][-1][2]
+    assert facts["gap"] == 0.0
+    run(tmp_path / "a.bqm", "exhaustive", 5.0, 0, tmp_path / "blocks.json", False, max_variables=2)
+    facts = json.loads((tmp_path / "blocks.json").read_text())
+    assert facts["lower_bound"] is None
+    energies = [energy for _, energy, _ in facts["trace"]]
+    assert len(energies) > 1
+    assert energies == sorted(energies, reverse=True)
+    assert energies[-1] == pytest.approx(facts["energy"])

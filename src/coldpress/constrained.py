@@ -132,7 +132,7 @@ def _names(layout: Layout) -> tuple[list[str], list[list[str]]]:
 class _Form:
     """A polynomial over options: ``tables`` by the unit, or the two units, that they are of, and a constant.
 
-    Products of two options of one unit are under that unit twice: nothing on plans, but an energy may be convex by them.
+    Products of two options of one unit are under that unit twice: 0 on plans, but an energy may be convex by them.
     """
 
     tables: Mapping[Scope, Floats]

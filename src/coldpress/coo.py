@@ -1,7 +1,8 @@
 """Binary quadratic models as COO text: a line ``u v bias`` for each coupling, ``u u bias`` for a linear bias.
 
-Beside these lines there may be empty ones and comments from ``#`` to the end. Some comments are read: ``# vartype=SPIN``
-or ``BINARY``, ``# offset=1.5``, and ``# name 0 "x"``, the label of variable 0 as JSON. dimod skips the last two.
+Beside these lines there may be empty ones, and comments from ``#`` to the end. Some comments are read:
+``# vartype=SPIN`` or ``BINARY``, ``# offset=1.5``, and ``# name 0 "x"``, the label of variable 0 as JSON. dimod skips
+the last two.
 """
 
 from __future__ import annotations
