@@ -333,8 +333,8 @@ def test_that_nothing_fits_is_proved_or_said_unknown_in_the_file_s_numbers(solve
     with pytest.raises(BudgetError, match=words) as error:
         solve(of_cqm(odd_cycle()).problem, solver, time_limit=5.0)
     assert error.value.proved == proved
-    assert "a at most 1 (" in str(error.value)
-    assert "d at least 2 (" in str(error.value)
+    assert "a <= 1 (" in str(error.value)
+    assert "d >= 2 (" in str(error.value)
 
 
 def test_what_a_sampler_of_bqms_knows_is_written(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ class Budget:
         return limits
 
     def in_words(self, quantity: str, value: float) -> tuple[str, float]:
-        """How a quantity is limited, "at most" or "at least", and a cost in the numbers of whoever set the limit."""
+        """How a quantity is limited, "<=" or ">=", and a cost in the numbers of whoever set the limit."""
         del quantity
-        return "at most", value
+        return "<=", value
 
     def describe(self) -> str:
         """The budget in one line, for logs and tables."""
@@ -127,7 +127,7 @@ class Limits(Budget):
     def in_words(self, quantity: str, value: float) -> tuple[str, float]:
         """As the model has it."""
         sign, shift = self.shown.get(quantity, (1.0, 0.0))
-        return "at most" if sign > 0 else "at least", sign * value + shift
+        return "<=" if sign > 0 else ">=", sign * value + shift
 
     def __post_init__(self) -> None:
         """Nothing is parsed: the numbers come from a model."""

@@ -195,7 +195,7 @@ def unreachable(problem: Problem, quantity: str) -> BudgetError:
     (word, shown), (_, reached) = (problem.budget.in_words(quantity, value) for value in (limit, reachable))
     if isinstance(problem.budget, Limits):
         return BudgetError(
-            f"proved: {quantity!r}, {word} {shown:.6g}, cannot be met: {reached:.6g} can be reached; loosen it",
+            f"proved: {quantity} {word} {shown:.6g} cannot be met: {reached:.6g} can be reached; loosen it",
             proved=True,
         )
     return BudgetError(
