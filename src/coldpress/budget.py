@@ -93,6 +93,11 @@ class Budget:
             limits[quantity] = number * originals[quantity] if relative else number
         return limits
 
+    def in_words(self, quantity: str, value: float) -> tuple[str, float]:
+        """How a quantity is limited, "<=" or ">=", and a cost in the numbers of whoever set the limit."""
+        del quantity
+        return "<=", value
+
     def describe(self) -> str:
         """The budget in one line, for logs and tables."""
         return ", ".join(f"{quantity} <= {value}" for quantity, value in self.given().items()) or "no limit"
@@ -100,9 +105,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class Limits(Budget):
-    """Limits on costs of any name, as absolute numbers: constraints of models that are not ours."""
+    """Limits on costs of any name, as absolute numbers: constraints of models that are not ours.
+
+    Args:
+        numbers: by the constraint's label.
+        shown: where a cost is not what the model holds: that is the cost times the first number (1, or -1 where the
+            limit is a least one) plus the second.
+    """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
+    shown: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def given(self) -> dict[str, str | float]:
         """The limits by the constraints' labels."""
@@ -111,6 +123,11 @@ class Limits(Budget):
     def resolve(self, originals: Mapping[str, float]) -> dict[str, float]:
         """The limits; all are absolute."""
         return dict(self.numbers)
+
+    def in_words(self, quantity: str, value: float) -> tuple[str, float]:
+        """As the model has it."""
+        sign, shift = self.shown.get(quantity, (1.0, 0.0))
+        return "<=" if sign > 0 else ">=", sign * value + shift
 
     def __post_init__(self) -> None:
         """Nothing is parsed: the numbers come from a model."""

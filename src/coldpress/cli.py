@@ -256,6 +256,7 @@ def solve(
     overwrite: options.Overwrite = False,
     num_reads: Annotated[int | None, typer.Option(help="of a sampler")] = None,
     max_variables: Annotated[int | None, typer.Option(help="give a sampler blocks of at most so many")] = None,
+    vartype: options.Vartype = None,
 ) -> None:
     """Solve a problem that stands in a file, ours or anybody's; its answer is computed again from the file.
 
@@ -263,7 +264,7 @@ def solve(
     """
     from coldpress.commands import solve as command
 
-    command.run(file, solver, time_limit, seed, out, overwrite, num_reads, max_variables)
+    command.run(file, solver, time_limit, seed, out, overwrite, num_reads, max_variables, vartype)
 
 
 @app.command()
@@ -275,6 +276,7 @@ def embed(
     time_limit: Annotated[float, typer.Option(help="seconds of search for an embedding")] = 10.0,
     seed: options.Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    vartype: options.Vartype = None,
 ) -> None:
     """Say what a problem would take on a QPU (qubits, chains, time) before anything is spent; needs no account.
 
@@ -282,7 +284,7 @@ def embed(
     """
     from coldpress.commands import embed as command
 
-    command.run(file, topology, size, num_reads, time_limit, seed, as_json)
+    command.run(file, topology, size, num_reads, time_limit, seed, as_json, vartype)
 
 
 @app.command()

@@ -14,7 +14,11 @@ class SpaceError(ColdpressError):
 
 
 class BudgetError(ColdpressError):
-    """A budget is malformed, or no plan can meet it."""
+    """A budget is malformed, or no plan was found that meets it; ``proved`` says whether there surely is none."""
+
+    def __init__(self, message: str = "", proved: bool = False) -> None:
+        super().__init__(message)
+        self.proved = proved
 
 
 class SearchError(ColdpressError, ValueError):

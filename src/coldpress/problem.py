@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coldpress.budget import Budget
+from coldpress.budget import Budget, Limits
 from coldpress.elimination import minimise_sum
 from coldpress.errors import BudgetError, PlanError
 from coldpress.plan import KEEP, Option, Plan, Space, Unit
@@ -274,6 +274,8 @@ class Problem:
             "constant": self.energy.constant,
         }
         head = {"coldpress_problem": 1, "names": self.names, "labels": self.labels, "budget": self.budget.given()}
+        if isinstance(self.budget, Limits):
+            head["shown"] = dict(self.budget.shown)
         return json.dumps({**head, "energy": energy, "costs": costs})
 
     @classmethod
@@ -288,7 +290,11 @@ class Problem:
             costs = {name: _read_cost(name, entry) for name, entry in data["costs"].items()}
             labels = data["labels"]
             sizes = [len(texts) for texts in labels]
-            return cls.from_arrays(sizes, energy, costs, data["budget"], data["names"], labels)
+            limits = data["budget"]
+            if "shown" in data:
+                shown = {name: (float(sign), float(shift)) for name, (sign, shift) in data["shown"].items()}
+                limits = Limits(numbers={name: float(value) for name, value in limits.items()}, shown=shown)
+            return cls.from_arrays(sizes, energy, costs, limits, data["names"], labels)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"this is not a coldpress problem: {error!r}") from error
 

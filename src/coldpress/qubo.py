@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import dimod
@@ -23,6 +24,16 @@ def variable(problem: Problem, unit: int, option: int) -> str:
     return f"{problem.names[unit]}={problem.labels[unit][option]}"
 
 
+def escaped(label: str) -> str:
+    """A constraint's label without "/", at which dimod's files of constrained models are cut; see `unescaped`."""
+    return label.replace("%", "%25").replace("/", "%2F")
+
+
+def unescaped(label: Hashable) -> Hashable:
+    """What `escaped` was given."""
+    return label.replace("%2F", "/").replace("%25", "%") if isinstance(label, str) else label
+
+
 def objective(problem: Problem) -> dimod.BinaryQuadraticModel:
     """The energy over one variable per option; equal to `Problem.energy_of` wherever each unit has one option."""
     energy = problem.energy
@@ -38,36 +49,43 @@ def constrained_model(problem: Problem) -> dimod.ConstrainedQuadraticModel:
     """The problem as a dimod CQM.
 
     One binary variable per option, a discrete (one-hot) constraint per unit, the limits in shares of each. What depends
-    on two units enters as a product; on more, through a variable per joint configuration, tied to its options.
+    on two units enters as a product; on more, through a variable per joint configuration, of which one is taken, tied
+    to its options. Labels of constraints are `escaped`.
     """
     model = dimod.ConstrainedQuadraticModel()
     model.set_objective(objective(problem))
     for u, size in enumerate(problem.sizes):
-        model.add_discrete([variable(problem, u, o) for o in range(size)], label=f"one of {problem.names[u]}")
+        model.add_discrete([variable(problem, u, o) for o in range(size)], label=escaped(f"one of {problem.names[u]}"))
     joint: dict[tuple[tuple[int, ...], tuple[int, ...]], str] = {}
+    forbidden = set[tuple[str, ...]]()
     for name, cost in problem.costs.items():
         limit = problem.limits.get(name)
         total = dimod.QuadraticModel()
-        for f, factor in enumerate(cost.factors):
-            _forbid(problem, model, f"{name} {f}", factor.units, factor.table)
+        for factor in cost.factors:
+            _forbid(problem, model, forbidden, factor.units, factor.table)
             if limit is not None:
                 _add_factor(problem, model, total, joint, factor.units, factor.table / limit)
         if limit is not None:
-            model.add_constraint(total, "<=", 1.0 - cost.constant / limit, label=f"limit of {name}")
+            label = escaped(f"limit of {name}")
+            model.add_constraint(total, "<=", 1.0 - cost.constant / limit, label=label)
     return model
 
 
 def _forbid(
     problem: Problem,
     model: dimod.ConstrainedQuadraticModel,
-    label: str,
+    known: set[tuple[str, ...]],
     units: tuple[int, ...],
     table: NDArray[np.float64],
 ) -> None:
+    """Forbid what a table does, but for what is ``known``: several costs may forbid the same."""
     for index in np.argwhere(np.isinf(table)):
-        names = [variable(problem, u, int(o)) for u, o in zip(units, index)]
-        terms = dimod.quicksum(dimod.Binary(name) for name in names)
-        model.add_constraint(terms <= len(names) - 1, label=f"forbidden by {label}: {' '.join(names)}")
+        names = tuple(variable(problem, u, int(o)) for u, o in sorted(zip(units, index)))
+        if names in known:
+            continue
+        known.add(names)
+        terms = [*((name, 1.0) for name in names), (1.0 - len(names),)]
+        model.add_constraint_from_iterable(terms, "<=", label=escaped(f"forbidden: {' '.join(names)}"))
 
 
 def _add_factor(
@@ -102,14 +120,15 @@ def _add_factor(
         total.add_linear(name, weight)
     if known:
         return
+    scope = "+".join(problem.names[u] for u in units)
+    model.add_discrete([joint[units, options] for options, _ in cells], label=escaped(f"one case of {scope}"))
     for axis, unit in enumerate(units):
         for option in range(problem.sizes[unit]):
             tied = [dimod.Binary(joint[units, options]) for options, _ in cells if options[axis] == option]
             own = dimod.Binary(variable(problem, unit, option))
-            scope = "+".join(problem.names[u] for u in units)
             model.add_constraint(
                 dimod.quicksum(tied) - own == 0 if tied else own == 0,
-                label=f"{scope} follows {variable(problem, unit, option)}",
+                label=escaped(f"{scope} follows {variable(problem, unit, option)}"),
             )
 
 

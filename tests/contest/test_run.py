@@ -33,6 +33,13 @@ def test_a_run_is_told_as_json_with_a_true_energy():
     assert facts["solver"] == "dwave-descent"
 
 
+def test_a_comparator_tells_how_many_plans_it_evaluated():
+    facts = play(Cell("widths", 0, "genetic", 0, 0.3))
+    assert len(facts["evaluations"]) == len(facts["trace"]) + 1
+    assert facts["evaluations"][0] >= 1
+    assert play(TODO[0])["evaluations"] == []
+
+
 def test_finished_runs_are_not_made_again(tmp_path):
     path, told = tmp_path / "cells.jsonl", []
     first, second = Counting(), Counting()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from coldpress.contest.statistics import anytime, gap, hit_time, summary, time_to_solution, wilson
+from coldpress.contest.statistics import anytime, gap, hit_evaluations, hit_time, summary, time_to_solution, wilson
+from coldpress.report.contest import evaluations_text
 
 
 def run(seed, trace, *, solver="a", instance=0, bound=None, best=(0, 1)):
@@ -36,6 +37,20 @@ def test_a_hit_is_the_first_moment_at_the_target():
     facts = run(0, [[1.0, 5.0], [2.0, 3.0], [4.0, 1.0]])
     assert hit_time(facts, 3.0) == 2.0
     assert hit_time(facts, 0.5) == math.inf
+
+
+def test_evaluations_are_counted_until_the_target():
+    facts = run(0, [[1.0, 5.0], [2.0, 3.0]])
+    assert hit_evaluations(facts, 3.0) is None
+    facts["evaluations"] = [64, 640, 700]
+    assert hit_evaluations(facts, 3.0) == 640
+    assert hit_evaluations(facts, 1.0) == math.inf
+    (row,) = summary([facts], {}, within=0.0)
+    assert (row["evaluations_to_target"], row["evaluations"]) == (640, 700)
+    assert evaluations_text(row) == "640 plans"
+    other = run(0, [[1.0, 2.0]], solver="b")
+    row = next(row for row in summary([facts, other], {}, within=0.0) if row["solver"] == "a")
+    assert evaluations_text(row) == "never in 700 plans"
 
 
 def test_gaps_are_relative_to_the_reference_also_below_zero():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from models import least_energy, random_model
 
-from coldpress.errors import SamplerError
+from coldpress.errors import HardwareError, SamplerError
 from coldpress.samplers import BlockDecomposer, ExhaustiveSampler, QAOASampler
 from coldpress.samplers._blocks import cut, fiedler_order, impact_order
 from coldpress.samplers._model import read
@@ -34,6 +34,75 @@ class Worst(dimod.Sampler):
     def sample(self, bqm):
         states = dimod.ExactSolver().sample(bqm)
         return states.slice(-1, None)
+
+
+class Says(dimod.Sampler):
+    """Gives what a function makes of the model; counts its calls."""
+
+    parameters = properties = None
+
+    def __init__(self, function):
+        self.parameters, self.properties, self.function, self.calls = {}, {}, function, 0
+
+    def sample(self, bqm):
+        self.calls += 1
+        return self.function(bqm, self.calls)
+
+
+def set_of(bqm, value, vartype, labels=None):
+    values = dict.fromkeys(labels or bqm.variables, value)
+    return dimod.SampleSet.from_samples([values], vartype, energy=[0.0])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda bqm, call: set_of(bqm, 1, "SPIN", labels=["other"]), "other variables"),
+        (lambda bqm, call: None, "NoneType in place of"),
+        (lambda bqm, call: set_of(bqm, -5, "INTEGER"), "values other than"),
+        (lambda bqm, call: set_of(bqm, 1, "SPIN"), "read 0 has energy 0"),
+        (lambda bqm, call: {}["missing"], "KeyError"),
+    ],
+)
+def test_a_wrong_answer_of_the_sampler_is_refused(function, message):
+    with pytest.raises(SamplerError, match=f"Says .*{message}"):
+        BlockDecomposer(Says(function), 3).sample(random_model(6, 0, "SPIN"), seed=0)
+
+
+def test_an_answer_in_other_values_is_converted():
+    child = Says(lambda bqm, call: dimod.ExactSolver().sample(bqm).change_vartype("BINARY", inplace=False))
+    model = random_model(6, 0, "SPIN")
+    found = BlockDecomposer(child, 6).sample(model, seed=0)
+    assert found.first.energy == pytest.approx(least_energy(model))
+
+
+def test_what_was_solved_before_hardware_failed_is_kept(caplog):
+    def fail(bqm, call):
+        if call == 3:
+            raise HardwareError("time is up")
+        return dimod.ExactSolver().sample(bqm)
+
+    model = random_model(20, 1)
+    found = BlockDecomposer(Says(fail), 5).sample(model, num_reads=2, seed=0)
+    assert (found.info["stopped"], found.info["blocks"], len(found)) == ("time is up", 2, 1)
+    (trace,) = found.info["traces"]
+    assert found.first.energy == pytest.approx(trace[-1])
+    assert trace[-1] < trace[0]
+    assert "whose gains are kept: time is up" in caplog.text
+
+
+def test_hardware_that_fails_at_once_is_told():
+    def fail(bqm, call):
+        raise HardwareError("no network")
+
+    with pytest.raises(HardwareError, match="no network"):
+        BlockDecomposer(Says(fail), 5).sample(random_model(8, 1), seed=0)
+
+
+def test_a_block_without_reads_changes_nothing():
+    child = Says(lambda bqm, call: dimod.SampleSet.from_samples(np.zeros((0, len(bqm.variables))), "SPIN", energy=[]))
+    found = BlockDecomposer(child, 3).sample(random_model(6, 0, "SPIN"), seed=0)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("vartype", ["SPIN", "BINARY"])

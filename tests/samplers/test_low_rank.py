@@ -1,5 +1,6 @@
 import itertools
 
+import dimod
 import numpy as np
 import pytest
 from models import least_energy, random_model
@@ -21,7 +22,9 @@ def dense_energies(diagonal, factor, weights, bits):
 
 def test_energies_are_those_of_the_dense_matrix():
     diagonal, factor, weights = instance(30, 4, 0)
-    found = LowRankAnnealingSampler().sample_low_rank(diagonal, factor, weights, num_reads=5, num_sweeps=20, seed=0)
+    found = LowRankAnnealingSampler().sample_low_rank(
+        diagonal, factor, weights=weights, num_reads=5, num_sweeps=20, seed=0
+    )
     bits = found.record.sample.astype(float)
     np.testing.assert_allclose(found.record.energy, dense_energies(diagonal, factor, weights, bits))
 
@@ -37,7 +40,9 @@ def test_finds_the_ground_state_of_small_models(vartype):
 @pytest.mark.parametrize("cardinality", [None, 0, 1, 5, 12])
 def test_finds_the_least_of_all_states_with_as_many_ones(cardinality):
     diagonal, factor, weights = instance(12, 3, 1)
-    found = LowRankAnnealingSampler().sample_low_rank(diagonal, factor, weights, cardinality, num_reads=4, seed=0)
+    found = LowRankAnnealingSampler().sample_low_rank(
+        diagonal, factor, cardinality, weights=weights, num_reads=4, seed=0
+    )
     bits = np.array(list(itertools.product((0, 1), repeat=12)), float)
     if cardinality is not None:
         bits = bits[bits.sum(axis=1) == cardinality]
@@ -47,7 +52,7 @@ def test_finds_the_least_of_all_states_with_as_many_ones(cardinality):
 
 def test_reads_end_where_no_flip_lowers_the_energy():
     diagonal, factor, weights = instance(50, 3, 2)
-    found = LowRankAnnealingSampler().sample_low_rank(diagonal, factor, weights, num_sweeps=5, seed=0).first
+    found = LowRankAnnealingSampler().sample_low_rank(diagonal, factor, weights=weights, num_sweeps=5, seed=0).first
     state = np.array([found.sample[i] for i in range(50)], float)
     flipped = np.abs(state - np.eye(50))
     assert (dense_energies(diagonal, factor, weights, flipped) >= found.energy - 1e-9).all()
@@ -71,18 +76,39 @@ def test_begins_at_the_states_given_and_keeps_their_cardinality():
     diagonal, factor, weights = instance(10, 2, 4)
     start = np.arange(10) < 4
     found = LowRankAnnealingSampler().sample_low_rank(
-        diagonal, factor, weights, 4, initial_states=start, num_sweeps=1, beta_range=(1e6, 1e6), seed=0
+        diagonal, factor, 4, weights=weights, initial_states=start, num_sweeps=1, beta_range=(1e6, 1e6), seed=0
     )
     begin = dense_energies(diagonal, factor, weights, start[None].astype(float))[0]
     assert found.first.energy <= begin + 1e-9
 
 
 def test_the_same_seed_gives_the_same_samples():
+    diagonal, factor, weights = instance(30, 3, 5)
     one, two = (
-        LowRankAnnealingSampler().sample_low_rank(*instance(30, 3, 5), 11, num_reads=3, num_sweeps=10, seed=2)
+        LowRankAnnealingSampler().sample_low_rank(
+            diagonal, factor, 11, weights=weights, num_reads=3, num_sweeps=10, seed=2
+        )
         for _ in range(2)
     )
     np.testing.assert_array_equal(one.record.sample, two.record.sample)
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e290])
+def test_numbers_of_any_size_are_annealed(size):
+    found = LowRankAnnealingSampler().sample_low_rank([-size, size], np.zeros((2, 1)), num_sweeps=5, seed=0)
+    assert list(found.first.sample.values()) == [1, 0]
+
+
+def test_a_model_whose_eigenvectors_would_not_fit_is_refused_with_their_size():
+    model = dimod.BinaryQuadraticModel({}, {(i, i + 1): 1.0 for i in range(40_000)}, 0.0, "SPIN")
+    with pytest.raises(SamplerError, match=r"at most 5,000 .* 51\.2 GB"):
+        LowRankAnnealingSampler().sample(model)
+
+
+@pytest.mark.parametrize("vartype", ["SPIN", "BINARY"])
+def test_biases_that_overflow_are_refused(vartype):
+    with pytest.raises(SamplerError, match="common factor"):
+        LowRankAnnealingSampler().sample(dimod.BinaryQuadraticModel({0: 1e308}, {(0, 1): 1e308}, 0.0, vartype))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +119,8 @@ def test_the_same_seed_gives_the_same_samples():
         ({"weights": [1.0, 1.0, 1.0]}, "do not fit"),
         ({"diagonal": [1.0, float("nan"), 0.0]}, r"diagonal\[1\] is nan"),
         ({"factor": [[1.0, 0.0], [float("inf"), 0.0], [0.0, 0.0]]}, r"factor\[1, 0\] is inf"),
+        ({"diagonal": [1e308, 1e308, 0.0]}, "common factor"),
+        ({"factor": [[1e160, 0.0], [0.0, 1.0], [1.0, 1.0]]}, "common factor"),
         ({"diagonal": ["a", "b", "c"]}, "arrays of numbers"),
         ({"cardinality": 4}, "0 to 3"),
         ({"cardinality": -1}, "cardinality"),

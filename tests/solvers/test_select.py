@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from coldpress.errors import BudgetError
+from coldpress.errors import BudgetError, PlanError
 from coldpress.selection import Selection
 from coldpress.solvers._core import search_core
 from coldpress.solvers._interior import relax
@@ -138,6 +138,12 @@ def test_budgets_beyond_all_units_are_refused() -> None:
         select(Selection(given.linear, given.factor, given.gains, given.needs * np.array([1, 3])))
     with pytest.raises(BudgetError, match="at most"):
         select(Selection(given.linear, given.factor, given.gains, given.needs, most=np.array([2])))
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
+def test_no_time_is_refused(limit: float) -> None:
+    with pytest.raises(PlanError, match="give seconds, more than 0"):
+        select(problem("budgets", 0), time_limit=limit)
 
 
 def test_nothing_to_decide_is_decided() -> None:

@@ -8,9 +8,10 @@ from chain import chain
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from coldpress.errors import BudgetError, ColdpressError
+from coldpress.errors import BudgetError, ColdpressError, PlanError
 from coldpress.problem import Cost, Energy, Factor, Problem
-from coldpress.solvers import SOLVERS, solve
+from coldpress.solvers import SOLVERS, exact, solve
+from coldpress.solvers._answer import Progress
 from coldpress.solvers._begin import brought_inside
 from coldpress.solvers._state import flatten
 
@@ -101,8 +102,38 @@ def test_limits_that_exclude_each_other_are_reported_together():
         "macs": Cost("macs", (Factor((0,), np.array([2.0, 3.0, 1.0])),)),
     }
     problem = Problem.from_arrays([3], Energy(np.eye(3), np.zeros(3)), costs, {"size": "60%", "macs": "60%"})
-    with pytest.raises(BudgetError, match=r"all limits together: size <= .* macs <= "):
+    with pytest.raises(BudgetError, match=r"proved: .* all limits together: size <= .* macs <= ") as error:
         solve(problem)
+    assert error.value.proved
+    with pytest.raises(BudgetError, match=r"whether there is one is unknown") as error:
+        solve(problem, "greedy")
+    assert not error.value.proved
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_proof_without_a_plan_to_begin_with_is_true(seed):
+    problem = tiny(seed, convex=bool(seed % 2), forbid=True, limits=2)
+    best, progress = brute_force(problem), Progress(problem, 20.0)
+    exact.prove(progress, flatten(problem), 1e-7)
+    assert progress.impossible == (not np.isfinite(best))
+    assert progress.energy == (pytest.approx(best) if np.isfinite(best) else np.inf)
+
+
+@pytest.mark.parametrize("name", sorted(SOLVERS))
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan"), "1"])
+def test_no_time_is_refused(name, limit):
+    with pytest.raises(PlanError, match="give seconds, more than 0"):
+        solve(tiny(0), name, time_limit=limit)
+
+
+@pytest.mark.parametrize("name", [*COMPARATORS, "random"])
+def test_a_comparator_counts_the_plans_that_it_evaluated(name):
+    answer = solve(chain(8), name, time_limit=60.0, **(dict([learning(name)[0]]) if name != "random" else {}))
+    batch = {"genetic": 64, "reinforce": 32, "tpe": 1, "random": 200}[name]
+    assert len(answer.evaluations) == len(answer.trace) + 1
+    assert list(answer.evaluations) == sorted(answer.evaluations)
+    assert 1 <= answer.evaluations[-1] <= batch * (2 if name == "genetic" else 1)
+    assert solve(chain(8), "greedy").evaluations == ()
 
 
 @pytest.mark.parametrize("seed", range(5))

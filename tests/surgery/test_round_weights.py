@@ -49,6 +49,13 @@ def test_weights_are_levels_times_scales(bits: int) -> None:
     torch.testing.assert_close(found.levels.float() * found.scales, found.dequantized)
 
 
+@pytest.mark.parametrize("start", ["gptq", "obc"])
+def test_an_indefinite_hessian_is_refused(start: str) -> None:
+    hessian = torch.eye(4) + 2.0 * (torch.ones(4, 4) - torch.eye(4))
+    with pytest.raises(SurgeryError, match=r"indefinite \(eigenvalues -1 to 7\); give X X\^T"):
+        cp.round_weights(torch.ones(2, 4), hessian, 4, start=start)
+
+
 def test_fitted_scales_beat_given_ones_and_the_start_on_them() -> None:
     weight, hessian = layer(12, 48)
     fixed = cp.round_weights(weight, hessian, 3, refine_scales=False)

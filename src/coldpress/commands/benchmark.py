@@ -106,7 +106,9 @@ def described(instance: Instance) -> str:
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """One family for the terminal, best solver first."""
     made = Table(title=name, title_style="dim")
-    for i, head in enumerate(("solver", "gap to best", "gap to bound", "success", "to target", "99 %")):
+    for i, head in enumerate(
+        ("solver", "gap to best", "gap to bound", "success", "to target", "plans evaluated", "99 %")
+    ):
         made.add_column(head, justify="right" if i else "left")
     for row in page.ordered(rows):
         bound = row["gap_to_bound"]
@@ -116,6 +118,7 @@ def table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
             page.gap_text(bound[1]) if bound else formats.DASH,
             f"{row['successes']} of {row['runs']}",
             page.seconds_text(row["time_to_target"]),
+            page.evaluations_text(row),
             page.seconds_text(row["time_to_solution"]),
         )
     return made

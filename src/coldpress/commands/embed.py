@@ -15,7 +15,14 @@ from coldpress.samplers.hardware import Estimate, estimate_embedding
 
 
 def run(
-    path: Path, topology: str, size: int | None, num_reads: int, time_limit: float, seed: int, as_json: bool
+    path: Path,
+    topology: str,
+    size: int | None,
+    num_reads: int,
+    time_limit: float,
+    seed: int,
+    as_json: bool,
+    vartype: str | None = None,
 ) -> None:
     """Show the estimate for the problem in ``path``: a BQM as it stands, anything else as a QUBO with penalties.
 
@@ -25,7 +32,7 @@ def run(
         HardwareError: the extra `dwave` is not installed.
         BudgetError: as a QUBO the problem is too large.
     """
-    given = read(path)
+    given = read(path, vartype)
     model = given.model if given.model is not None else given.problem.to_bqm()
     found = estimate_embedding(model, topology, size=size, num_reads=num_reads, seed=seed, time_limit=time_limit)
     if as_json:

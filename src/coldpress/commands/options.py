@@ -126,3 +126,4 @@ MeasureSeconds = Annotated[float | None, typer.Option(help=_says("measure_second
 GivenSeed = Annotated[int | None, typer.Option(help=_says("seed", "of everything random"))]
 RecipeFile = Annotated[Path | None, typer.Option(help="YAML file of these settings; flags override it")]
 Out = Annotated[Path | None, typer.Option(help="folder of the result")]
+Vartype = Annotated[str | None, typer.Option(help="BINARY or SPIN, of COO text that does not say it")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from coldpress.files import write_text
 from coldpress.interchange import Read, read
 from coldpress.report import formats
 from coldpress.samplers import named
-from coldpress.solvers import SOLVERS, Answer, check_solver, sampler_called
+from coldpress.samplers.kinds import is_exact
+from coldpress.solvers import SOLVERS, Answer, check_solver, check_time_limit, sampler_called
 from coldpress.solvers import solve as solve_problem
 from coldpress.solvers.qubo import sample, told_of
 from coldpress.solvers.qubo import solve as solve_by_sampler
@@ -32,6 +35,7 @@ def run(
     overwrite: bool,
     num_reads: int | None = None,
     max_variables: int | None = None,
+    vartype: str | None = None,
 ) -> None:
     """Solve the problem in ``path`` and show the answer; with ``answer_path`` write it as JSON.
 
@@ -43,15 +47,14 @@ def run(
         BudgetError: no answer is inside the limits.
         SamplerError, HardwareError: see `coldpress.solvers.qubo.solve`.
     """
-    if time_limit <= 0:
-        raise PlanError(f"time_limit is {time_limit:g}; give it some seconds")
+    check_time_limit(time_limit)
     for name, value in (("num_reads", num_reads), ("max_variables", max_variables)):
         if value is not None and (value < 1 or solver in SOLVERS):
             raise PlanError(f"{name} is {value}; give 1 or more, and a sampler: {', '.join(named.NAMES)}")
     if answer_path is not None:
         check_new(answer_path, overwrite)
     check_solver(solver)
-    given = read(path)
+    given = read(path, vartype)
     if solver in SOLVERS:
         facts = checked(given, solve_problem(given.problem, solver, seed=seed, time_limit=time_limit))
     else:
@@ -86,18 +89,34 @@ def sampled(given: Read, sampler: Any, *, name: str, **settings: Any) -> dict[st
     begin = time.perf_counter()
     found, kind = sample(given.model, sampler, name=name, **settings)
     best = found.first
+    energy, seconds = float(best.energy), time.perf_counter() - begin
+    bound = energy if is_exact(sampler) and "blocks" not in found.info else None  # blocks alone prove nothing
     return {
         "kind": given.kind,
-        "variables": len(given.problem.sizes),
+        "variables": given.size,
         "solver": f"{name} ({kind})",
-        "energy": float(best.energy),
-        "lower_bound": None,
-        "gap": None,
-        "seconds": time.perf_counter() - begin,
-        "trace": [],
+        "energy": energy,
+        "lower_bound": bound,
+        "gap": None if bound is None else 0.0,
+        "seconds": seconds,
+        "trace": _trace(found.info, energy, bound, seconds),
         "sampler": {"sampler": kind, "reads": int(found.record.num_occurrences.sum()), **told_of(found)},
         "sample": [[str(variable), int(value)] for variable, value in best.sample.items()],
     }
+
+
+def _trace(info: Mapping[str, Any], energy: float, bound: float | None, seconds: float) -> list[list[float | None]]:
+    """[seconds, energy, bound] of every improvement that was told, and of the end."""
+    trace: list[list[float | None]] = []
+    least = math.inf
+    for times, energies in zip(info.get("times", ()), info.get("traces", ())):
+        for moment, value in zip(times, energies):
+            if value < least:
+                least = float(value)
+                trace.append([float(moment), least, None])
+    if not trace or energy < least or bound is not None:
+        trace.append([seconds, energy, bound])
+    return trace
 
 
 def checked(given: Read, answer: Answer) -> dict[str, Any]:
@@ -108,7 +127,7 @@ def checked(given: Read, answer: Answer) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "kind": given.kind,
-        "variables": len(given.problem.sizes),
+        "variables": given.size,
         "solver": answer.solver,
         "energy": answer.energy,
         "lower_bound": answer.lower_bound,

@@ -37,7 +37,7 @@ def _descent(attempt: Attempt, problem: CardinalityProblem, seed: int) -> None:
     def call(effort: float, call_seed: int) -> None:
         nonlocal start
         found = LowRankAnnealingSampler().sample_low_rank(
-            problem.diagonal, problem.factor, None, problem.cardinality, num_reads=max(1, int(effort)),
+            problem.diagonal, problem.factor, problem.cardinality, num_reads=max(1, int(effort)),
             num_sweeps=20, beta_range=COLD, initial_states=start, seed=call_seed, time_limit=max(attempt.left, 1e-3),
         )  # fmt: skip
         attempt.offer(found.record.sample, problem.energies(found.record.sample))
@@ -51,7 +51,7 @@ def _low_rank(attempt: Attempt, problem: CardinalityProblem, seed: int) -> None:
 
     def call(effort: float, call_seed: int) -> None:
         found = LowRankAnnealingSampler().sample_low_rank(
-            problem.diagonal, problem.factor, None, problem.cardinality, num_sweeps=int(effort), seed=call_seed
+            problem.diagonal, problem.factor, problem.cardinality, num_sweeps=int(effort), seed=call_seed
         )
         attempt.offer(found.record.sample, problem.energies(found.record.sample))
 
@@ -68,4 +68,4 @@ PLAYERS: dict[str, Callable[[Attempt, CardinalityProblem, int], None]] = {
 @functools.cache
 def _compiled() -> None:
     """Anneal something tiny, so that what is compiled at first use is there."""
-    LowRankAnnealingSampler().sample_low_rank(np.ones(6), np.ones((6, 2)), None, 3, num_sweeps=2, seed=0)
+    LowRankAnnealingSampler().sample_low_rank(np.ones(6), np.ones((6, 2)), 3, num_sweeps=2, seed=0)

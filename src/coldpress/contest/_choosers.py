@@ -21,11 +21,14 @@ def play(name: str, problem: Problem, seed: int, limit: float) -> Attempt:
     except BudgetError:  # nothing found in so little time
         return attempt
     before = max(attempt.seconds - answer.seconds, 0.0)
-    for seconds, energy, _ in answer.trace:
+    for at, (seconds, energy, _) in enumerate(answer.trace):
         if seconds + before <= limit and energy < attempt.energy:
             attempt.trace.append((seconds + before, energy))
+            attempt.evaluations += answer.evaluations[at : at + 1]
     if not attempt.trace and answer.seconds + before <= limit:
         attempt.trace.append((answer.seconds + before, answer.energy))
+        attempt.evaluations += answer.evaluations[-1:]
+    attempt.evaluations += answer.evaluations[-1:]
     attempt.bound = answer.lower_bound
     attempt.energies = [energy for _, energy in attempt.trace[-1:]]
     if attempt.energy <= answer.energy:  # else its last plan came too late, and earlier ones are not told

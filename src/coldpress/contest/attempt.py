@@ -22,6 +22,7 @@ class Attempt:
     Attributes:
         limit: seconds that count; what is found later does not.
         trace: (seconds, energy) at every improvement.
+        evaluations: plans evaluated by each of these, and in all by the end; empty where they are not counted.
         best: the best state's options, or bits, (units,) or (variables,).
         energies, states: of every read, in order.
         bound: no state has less energy, where that is proven.
@@ -31,6 +32,7 @@ class Attempt:
     limit: float
     begin: float = field(default_factory=time.perf_counter)
     trace: list[tuple[float, float]] = field(default_factory=list)
+    evaluations: list[int] = field(default_factory=list)
     best: States | None = None
     bound: float | None = None
     energies: list[float] = field(default_factory=list)

@@ -87,6 +87,7 @@ def play(cell: Cell) -> Facts:
         "bound": attempt.bound,
         "took": round(attempt.seconds, 4),
         "trace": [[round(seconds, 6), energy] for seconds, energy in attempt.trace],
+        "evaluations": attempt.evaluations,
         "best": None if best is None else shown,
         "energies": attempt.energies,
         **spread(attempt.states),

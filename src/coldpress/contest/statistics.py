@@ -43,6 +43,14 @@ def hit_time(facts: Facts, target: float) -> float:
     return next((float(seconds) for seconds, energy in facts.get("trace", ()) if energy <= target), math.inf)
 
 
+def hit_evaluations(facts: Facts, target: float) -> float | None:
+    """Plans evaluated until a run was at ``target`` or below, +inf when it never was; None where none were counted."""
+    counts = facts.get("evaluations")
+    if not counts:
+        return None
+    return next((float(count) for count, (_, energy) in zip(counts, facts["trace"]) if energy <= target), math.inf)
+
+
 def time_to_solution(hits: Sequence[float], certainty: float = 0.99) -> float:
     """Seconds until one of repeated runs is at the target, with this certainty: the least over their lengths.
 
@@ -127,6 +135,9 @@ def _row(
     keys = [(run["family"], run["instance"]) for run in runs]
     best = [known[key][0] for key in keys]
     hits = [hit_time(run, known[key][1]) for run, key in zip(runs, keys)]
+    counts = [hit_evaluations(run, known[key][1]) for run, key in zip(runs, keys)]
+    counted = [count for count in counts if count is not None]
+    totals = [run["evaluations"][-1] for run in runs if run.get("evaluations")]
     successes = sum(math.isfinite(hit) for hit in hits)
     bounds = [known[key][2] for key in keys]
     to_bound = [_proven(run["energy"], bound) for run, bound in zip(runs, bounds) if bound is not None]
@@ -144,6 +155,8 @@ def _row(
         "successes": successes,
         "success_interval": wilson(successes, len(runs)),
         "time_to_target": _finite(float(np.percentile(hits, 50, method=WORSE))),
+        "evaluations_to_target": _finite(float(np.percentile(counted, 50, method=WORSE))) if counted else None,
+        "evaluations": float(np.median(totals)) if totals else None,
         "time_to_solution": _finite(time_to_solution(hits)),
         "took": float(np.median([run["took"] for run in runs])),
         "anytime": [[_finite(value) for value in row] for row in anytime(runs, best, times).tolist()],

@@ -30,7 +30,11 @@ HEADS = (
         "the same against the highest proven lower bound, relative to the energy; a dash where nothing is proven",
     ),
     ("success", "runs that came to the target: the best known energy, or that little above it; 95 % interval (Wilson)"),
-    ("to target", "median seconds until a run was there; a dash where half of them never were"),
+    (
+        "to target",
+        "median seconds until a run was there; a dash where half of them never were; below, the same in plans "
+        "evaluated, where a solver counts them, or how many it evaluated in all",
+    ),
     ("99 %", "seconds until one of repeated runs is there with 99 % certainty, at the best length of runs"),
     ("distinct", "share of a run's reads that are unlike each other; how many reads there were in all"),
     ("apart", "mean share of entries (bits or options) in which a run's reads differ; below, the best of two seeds"),
@@ -98,6 +102,14 @@ def seconds_text(value: float | None) -> str:
     return f"{formats.three(value)} s" if formats.known(value) else formats.DASH
 
 
+def evaluations_text(row: Json) -> str:
+    """Plans evaluated until the target, or else in all; nothing where they were not counted."""
+    reached, total = row.get("evaluations_to_target"), row.get("evaluations")
+    if reached is not None:
+        return f"{reached:,.0f} plans"
+    return "" if total is None else f"never in {total:,.0f} plans"
+
+
 def _family(name: str, one: Json, rows: Sequence[Json]) -> dict[str, Any]:
     own = ordered([row for row in rows if row["family"] == name])
     colours = {row["solver"]: f"c{i}" if i < COLOURED else "other" for i, row in enumerate(own)}
@@ -128,7 +140,7 @@ def _cells(rows: Sequence[Json]) -> list[list[Cell]]:
             Cell(gap_text(row["gap_to_best"][1]), f"{gap_text(low)} to {gap_text(high)}", best["gap"]),
             Cell(gap_text(bound[1]) if bound else formats.DASH),
             Cell(f"{row['successes']} of {row['runs']}", interval),
-            Cell(seconds_text(row["time_to_target"]), "", best["target"]),
+            Cell(seconds_text(row["time_to_target"]), evaluations_text(row), best["target"]),
             Cell(seconds_text(row["time_to_solution"]), "", best["solution"]),
             Cell(formats.percent(distinct, 0), f"{row['reads']:,} reads"),
             Cell(formats.percent(distance), "" if between is None else f"seeds {formats.percent(between)}"),

@@ -57,7 +57,16 @@ def ask(
         wanted["timeout"] = max(int(1000 * time_limit / (num_reads or 1)), 1)
     given = {key: value for key, value in wanted.items() if key in known and value is not None} | given
     samples = called_with(called, sampler.sample, model, given)
-    return checked(samples, called, list(model.variables), model.vartype, lambda found: _energies(model, found))
+    return of_model(samples, called, model)
+
+
+def of_model(samples: dimod.SampleSet, name: str, model: dimod.BinaryQuadraticModel) -> dimod.SampleSet:
+    """The samples of a model, `checked`.
+
+    Raises:
+        SamplerError: they are not of the model.
+    """
+    return checked(samples, name, list(model.variables), model.vartype, lambda found: _energies(model, found))
 
 
 def called_with(name: str, function: Callable[..., Any], model: Any, given: Mapping[str, Any]) -> dimod.SampleSet:
@@ -72,7 +81,7 @@ def called_with(name: str, function: Callable[..., Any], model: Any, given: Mapp
             samples.resolve()
     except ColdpressError:
         raise
-    except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
+    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError) as error:
         words = str(error).partition("\n")[0]
         raise SamplerError(f"{name} failed: {words} ({type(error).__name__})") from error
     if not isinstance(samples, dimod.SampleSet):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import dimod
 import numpy as np
 
-from coldpress.errors import SamplerError
+from coldpress.errors import HardwareError, SamplerError
 from coldpress.samplers._arguments import Clock, clock, one_of, sequence, whole
 from coldpress.samplers._blocks import cut, fiedler_order, impact_order
 from coldpress.samplers._model import Floats, Ints, Model, empty_set, given_states, read, sample_set
+from coldpress.samplers.asking import called_with, of_model
+
+logger = logging.getLogger("coldpress.samplers")
 
 METHOD = "block decomposition"
 ORDERS = ("impact", "spectral")
@@ -94,10 +98,13 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
 
         Returns:
             One sample a read, with ``info``: method, seconds, blocks (solved), traces (the energy at the beginning
-            and after every sweep of every read), children (the sampler's own info of each block).
+            and after every sweep of every read), times (the seconds of each of these), children (the sampler's own info
+            of each block); ``stopped`` where hardware failed after blocks were solved: why. What they gained is kept.
 
         Raises:
-            SamplerError: a bias is not a finite number, or an argument is out of its range.
+            SamplerError: a bias is not a finite number, an argument is out of its range, or the sampler fails, or
+                returns what is not of its block (`coldpress.samplers.asking.checked`).
+            HardwareError: hardware failed at the first block.
         """
         self.remove_unknown_kwargs(**kwargs)
         time, seeds = clock(time_limit), sequence(seed)
@@ -109,20 +116,29 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
         starts = given_states(self, bqm, initial_states, reads, int(seeds.generate_state(1)[0]))
         state = _Frozen(model)
         fixed = fiedler_order(state.couplings, int(seeds.generate_state(2)[1])) if spectral else None
-        traces: list[list[float]] = []
-        found, children = [], list[dict[str, Any]]()
+        traces, times = list[list[float]](), list[list[float]]()
+        found, children, stopped = [], list[dict[str, Any]](), dict[str, str]()
         for at, start in enumerate(starts):
             part = time.part(len(starts) - at)
             state.begin(start)
             traces.append([state.energy])
+            times.append([time.seconds])
             for _ in range(sweeps):
-                gained, told = self._sweep(state, fixed, part, seeds, child_parameters or {})
-                children += told
+                try:
+                    gained = self._sweep(state, fixed, part, seeds, child_parameters or {}, children)
+                except HardwareError as error:
+                    if not children:
+                        raise
+                    gained, stopped["stopped"] = False, str(error)
+                    logger.warning("stopped after %d blocks, whose gains are kept: %s", len(children), error)
                 state.renew()
                 traces[-1].append(state.energy)
+                times[-1].append(time.seconds)
                 if not gained or part.over:
                     break
             found.append(state.bits())
+            if stopped:
+                break
         return sample_set(
             bqm,
             model,
@@ -131,7 +147,9 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
             seconds=time.seconds,
             blocks=len(children),
             traces=traces,
+            times=times,
             children=children,
+            **stopped,
         )
 
     def _sweep(
@@ -141,25 +159,28 @@ class BlockDecomposer(dimod.ComposedSampler, dimod.Initialized):
         time: Clock,
         seeds: np.random.SeedSequence,
         child_parameters: dict[str, Any],
-    ) -> tuple[bool, list[dict[str, Any]]]:
-        """One sweep; whether it gained, and what the sampler told of every block."""
+        told: list[dict[str, Any]],
+    ) -> bool:
+        """One sweep; whether it gained. What the sampler tells of every block is added to ``told``."""
         size = self._size
         if fixed is None:
             blocks = list(cut(impact_order(state.changes()), size))
         else:
             moved = size // 2 if len(fixed) > size else 0
             blocks = list(cut(fixed, size)) + (list(cut(fixed, size, moved)) if moved else [])
-        gained, told = False, []
+        gained = False
         for block in blocks:
             given = dict(child_parameters)
             if "seed" in self._sampler.parameters:
                 given.setdefault("seed", int(seeds.spawn(1)[0].generate_state(1)[0] >> 1))
-            samples = self._sampler.sample(state.restricted(block), **given)
-            gained |= state.improve(block, samples)
+            model, name = state.restricted(block), type(self._sampler).__name__
+            samples = called_with(name, self._sampler.sample, model, given)
+            if len(samples):  # hardware may discard all of its reads
+                gained |= state.improve(block, of_model(samples, name, model))
             told.append(dict(samples.info))
             if time.over:
                 break
-        return gained, told
+        return gained
 
 
 class _Frozen:
@@ -209,8 +230,6 @@ class _Frozen:
 
     def improve(self, block: Ints, samples: dimod.SampleSet) -> bool:
         """Take the best sample of ``block`` in, if that lowers the energy; whether it does."""
-        if len(samples) == 0:
-            return False
         best = samples.first.sample
         values = np.array([best[self.model.variables[i]] for i in block], dtype=np.float64)
         step, rows = values - self.values[block], self.couplings[block]

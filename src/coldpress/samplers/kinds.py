@@ -9,6 +9,7 @@ HYBRID = "hybrid service: classical computers with a quantum annealer"
 _MOCKS, _QPU, _HYBRIDS = (
     f"dwave.system.{name}" for name in ("testing", "samplers.dwave_sampler", "samplers.leap_hybrid_sampler")
 )
+_EXACT = ("ExactSolver", "ExhaustiveSampler", "TreeDecompositionSolver")
 _CLASSICAL = {
     "SimulatedAnnealingSampler": "simulated annealing, classical",
     "PathIntegralAnnealingSampler": "path-integral annealing, simulates a quantum annealer on a CPU",
@@ -37,6 +38,12 @@ def describe(sampler: Any) -> str:
     if _is_of(sampler, "dimod.reference"):
         return f"{kind.__name__}, classical"
     return own or f"{kind.__module__}.{kind.__name__}, of unknown kind"
+
+
+def is_exact(sampler: Any) -> bool:
+    """Whether no state of a model lies below a sampler's best one."""
+    known = any(_is_of(sampler, home) for home in ("coldpress.samplers", "dwave.samplers", "dimod.reference"))
+    return known and type(sampler).__name__ in _EXACT
 
 
 def is_far(sampler: Any) -> bool:

@@ -24,6 +24,11 @@ from coldpress.samplers._model import Bits, Floats, empty_set, given_states, rea
 METHOD = "low-rank simulated annealing, classical"
 HOTTEST, COLDEST = 0.3, 1e-3
 """First and last temperature, in the mean size of the energy's change by a random move."""
+MOST_VARIABLES = 5_000
+"""Of a model given to `LowRankAnnealingSampler.sample`, which takes its eigenvectors: about a minute."""
+_BYTES = 32  # of each entry of the matrix, its eigenvectors and their workspace together
+_LARGEST = 1e300  # of any energy
+_SMALLEST = 1e-290  # typical change of the energy whose inverse is a number
 _CHUNK = 20_000_000  # products between looks at the clock
 
 
@@ -64,17 +69,19 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
         """The best state of each read, by way of the couplings' eigenvectors (n^3 operations, n^2 numbers).
 
         Args:
-            bqm: any `dimod.BinaryQuadraticModel`.
+            bqm: a `dimod.BinaryQuadraticModel` of at most `MOST_VARIABLES`.
             num_reads: annealing runs; by default as many as there are initial states, at least 1.
             num_sweeps: sweeps of a run, n tried flips each.
             seed: same seed, same samples, where no time limit cuts; by default a new one.
-            time_limit: seconds of annealing for all reads together, an equal share for each; by default none.
+            time_limit: seconds, the eigenvectors (which nothing cuts short) and all; what is left is shared equally by
+                the reads, each of which makes its first sweeps in any case; by default none.
             beta_range: first and last inverse temperature; by default from the size of random moves.
             initial_states: where the reads begin, as `dimod.as_samples` reads it; the rest begin at random.
             **kwargs: of other samplers; ignored with a warning.
 
         Raises:
-            SamplerError: a bias is not a finite number, or an argument is out of its range.
+            SamplerError: there are too many variables, a bias is not a finite number or so large that energies
+                overflow, or an argument is out of its range.
         """
         self.remove_unknown_kwargs(**kwargs)
         total, seeds = clock(time_limit), sequence(seed)
@@ -83,21 +90,29 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
         model = read(bqm)
         if len(model) == 0:
             return empty_set(bqm, method=METHOD, seconds=total.seconds)
+        if len(model) > MOST_VARIABLES:
+            raise SamplerError(
+                f"LowRankAnnealingSampler.sample takes at most {MOST_VARIABLES:,} variables, and this model has "
+                f"{len(model):,}: its eigenvectors would take about {_BYTES * len(model) ** 2 / 1e9:,.1f} GB and n^3 "
+                "operations; use OneFlipTabuSampler, or sample_low_rank where a factor is known"
+            )
         starts = given_states(self, bqm, initial_states, reads, int(seeds.generate_state(1)[0]))
-        binary = model.as_binary()
+        with np.errstate(over="ignore", invalid="ignore"):
+            binary = model.as_binary()
+            _check_size(float(np.abs(binary.linear).sum() + np.abs(binary.weights).sum()))
         values, vectors = np.linalg.eigh(binary.matrix())
         kept = np.abs(values) > 1e-14 * np.abs(values).max()
         form = _form(binary.linear, vectors[:, kept], 0.5 * values[kept])
-        bits = _anneal(form, starts, None, sweeps, betas, clock(time_limit), seeds)
+        bits = _anneal(form, starts, None, sweeps, betas, total, seeds)
         return sample_set(bqm, model, bits, method=METHOD, seconds=total.seconds, rank=len(form.weights))
 
     def sample_low_rank(
         self,
         diagonal: ArrayLike,
         factor: ArrayLike,
-        weights: ArrayLike | None = None,
         cardinality: int | None = None,
         *,
+        weights: ArrayLike | None = None,
         num_reads: int | None = None,
         num_sweeps: int = 1000,
         seed: int | None = None,
@@ -110,8 +125,8 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
         Args:
             diagonal: (n,) energy of each variable alone, beside what the factor gives it.
             factor: (n, r), a row for each variable.
-            weights: (r,) factor of each square, of either sign; by default 1.
             cardinality: how many variables are 1 in every sample, 0 to n; by default any number.
+            weights: (r,) factor of each square, of either sign; by default 1.
             num_reads: annealing runs; by default as many as there are initial states, at least 1.
             num_sweeps: sweeps of a run, n tried moves each.
             seed: same seed, same samples, where no time limit cuts; by default a new one.
@@ -120,7 +135,8 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
             initial_states: (reads, n) zeros and ones, of the cardinality where one is given.
 
         Raises:
-            SamplerError: shapes do not fit, a number is not finite, or an argument is out of its range.
+            SamplerError: shapes do not fit, a number is not finite or so large that energies overflow, or an argument
+                is out of its range.
         """
         total, seeds = clock(time_limit), sequence(seed)
         sweeps, betas = whole("num_sweeps", num_sweeps, 1), _betas(beta_range)
@@ -129,7 +145,7 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
         if cardinality is not None and whole("cardinality", cardinality, 0) > n:
             raise SamplerError(f"cardinality is {cardinality}, but there are {n} variables; give 0 to {n}")
         starts = _starts(n, cardinality, initial_states, num_reads, np.random.default_rng(seeds.spawn(1)[0]))
-        bits = _anneal(form, starts, cardinality, sweeps, betas, clock(time_limit), seeds)
+        bits = _anneal(form, starts, cardinality, sweeps, betas, total, seeds)
         info = {"method": METHOD, "seconds": total.seconds, "rank": len(form.weights)}
         return dimod.SampleSet.from_samples(bits, dimod.BINARY, energy=energies(form, bits), info=info)
 
@@ -166,7 +182,15 @@ def _checked(diagonal: ArrayLike, factor: ArrayLike, weights: ArrayLike | None) 
         if not np.isfinite(array).all():
             at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise SamplerError(f"{name}{list(at)} is {array[at]}; give finite numbers")
+    with np.errstate(over="ignore"):
+        _check_size(float(np.abs(d).sum() + np.abs(g).sum(axis=0) ** 2 @ np.abs(w)))
     return _form(d, g, w)
+
+
+def _check_size(largest: float) -> None:
+    """Refuse numbers whose energies, up to ``largest``, would overflow."""
+    if not largest < _LARGEST:
+        raise SamplerError(f"energies could be as large as {largest:g}: divide all numbers by a common factor")
 
 
 def _starts(
@@ -203,7 +227,8 @@ def _anneal(
     found = []
     for at, start in enumerate(starts):
         part, random, bits = time.part(len(starts) - at), stream(seeds), start.copy()
-        typical = typical_change(form, bits, pull_of(form, bits), cardinality is not None, 1000, random) or 1.0
+        typical = typical_change(form, bits, pull_of(form, bits), cardinality is not None, 1000, random)
+        typical = max(typical, _SMALLEST) if typical else 1.0
         first, last = betas or (1.0 / (HOTTEST * typical), 1.0 / (COLDEST * typical))
         temperatures = 1.0 / np.geomspace(first, last, sweeps)
         best, energy = bits.copy(), np.full(2, energies(form, bits[None])[0])

@@ -16,9 +16,18 @@ from coldpress.names import meant
 from coldpress.problem import Problem
 from coldpress.samplers import named
 from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, qubo, random, reinforce, relaxation, tpe
-from coldpress.solvers._answer import Answer, relative_gap
+from coldpress.solvers._answer import Answer, check_time_limit, relative_gap
 
-__all__ = ["SOLVERS", "WITHOUT_END", "Answer", "check_solver", "relative_gap", "sampler_called", "solve"]
+__all__ = [
+    "SOLVERS",
+    "WITHOUT_END",
+    "Answer",
+    "check_solver",
+    "check_time_limit",
+    "relative_gap",
+    "sampler_called",
+    "solve",
+]
 
 SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "anneal": anneal.solve,
@@ -59,7 +68,9 @@ def solve(
         The best plan found, with a lower bound and the gap where the solver proves one.
 
     Raises:
-        BudgetError: no plan meets the budget; the message says the smallest cost that can be met.
+        BudgetError: no plan meets the budget (``proved``; the message says the smallest cost that can be met where one
+            limit is to blame), or none was found in time.
+        PlanError: the time limit is not above 0.
         ColdpressError: the solver's name is unknown.
         SamplerError, HardwareError: see `qubo.solve`.
     """

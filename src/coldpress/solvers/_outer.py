@@ -63,6 +63,7 @@ class Outer:
         directions: int,
     ) -> None:
         self.energy, self.scale, self.sizes = energy, scale, sizes
+        self.impossible = False
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         options = int(self.offsets[-1])
         # Where y (all but each unit's first option) lies in x.
@@ -180,10 +181,12 @@ class Outer:
         return len(wanted)
 
     def relax(self, seconds: float) -> Linear | None:
-        """Solve without integrality; None when that is impossible or not done in time."""
+        """Solve without integrality; None when that is impossible (which ``impossible`` tells) or not done in time."""
         self._limit(seconds)
         self._highs.run()
-        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        status = self._highs.getModelStatus()
+        self.impossible = status == highspy.HighsModelStatus.kInfeasible
+        if status != highspy.HighsModelStatus.kOptimal:
             return None
         solution = self._highs.getSolution()
         columns, reduced = np.array(solution.col_value), np.array(solution.col_dual)

@@ -77,3 +77,5 @@ class Part(NamedTuple):
             outer.choice, outer.energy = self.whole(inner.choice), inner.energy
         outer.bound = inner.bound
         outer.trace += inner.trace
+        outer.evaluations += inner.evaluations
+        outer.impossible |= inner.impossible  # where no plan is known nothing was left out

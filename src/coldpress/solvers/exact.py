@@ -70,7 +70,7 @@ def prove(progress: Progress, arrays: Arrays, max_gap: float) -> None:
         inner.time_limit = progress.seconds + _MILP_SHARE * progress.left
         part, whole = milp.prove(inner, arrays, max(max_gap, _MILP_GAP)), part
         whole.report(inner, progress)
-    while progress.gap > max_gap and progress.left > 0.0:
+    while progress.gap > max_gap and progress.left > 0.0 and not progress.impossible:
         smaller = _narrowed(part, progress, max_gap)
         if smaller is None:
             return
@@ -133,10 +133,12 @@ def _branch_and_bound(progress: Progress, arrays: Arrays, root: Root, max_gap: f
             found = _bound_child(progress, root, child, relaxed.atoms, max_gap)
             if found is None or found.bound >= _cutoff(progress, max_gap):
                 continue
+            if not _undecided(child):  # one plan: nothing is left to branch on
+                progress.offer(found.atoms.choices[0])
+                continue
             if next(rounded) % _ROUNDED == 0:  # descent costs more than the bound does
                 round_mixture(progress, arrays, root.energy, found)
-            if _undecided(child):
-                heapq.heappush(opened, (max(found.bound, bound), next(count), child, found))
+            heapq.heappush(opened, (max(found.bound, bound), next(count), child, found))
     # What was cut off lies above the last cutoff, what is open above the first of the heap.
     progress.raise_bound(min(_cutoff(progress, max_gap), opened[0][0] if opened else np.inf))
 

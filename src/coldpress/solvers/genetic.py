@@ -74,6 +74,7 @@ def energies_of(problem: Problem, plans: Ints) -> Floats:
 def _offered(progress: Progress, plans: Ints) -> Floats:
     """The plans' energies; the best of them is offered."""
     energies = energies_of(progress.problem, plans)
+    progress.evaluated += len(plans)
     progress.offer(plans[int(energies.argmin())])
     return energies
 

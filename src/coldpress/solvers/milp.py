@@ -117,6 +117,8 @@ def _bound_root(
         # The first shift is a guess, made only to see where the solution lies.
         linear = _relax(progress, outer, 10 if step == 0 and share is None else 100)
         if linear is None:
+            if outer.impossible and progress.choice is None:
+                progress.raise_bound(np.inf)
             break
         bound = linear.bound - _MARGIN * scale
         gained = np.inf if best is None else linear.bound - best[1].bound

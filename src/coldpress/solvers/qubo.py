@@ -255,6 +255,7 @@ def told_of(samples: dimod.SampleSet) -> dict[str, Any]:
     info = samples.info
     blocks = [info, *info.get("children", [])]
     found: dict[str, Any] = {"blocks_solved": info["blocks"]} if "blocks" in info else {}
+    found |= {key: info[key] for key in ("stopped",) if key in info}
     for key in _TOLD:
         values = [block[key] for block in blocks if key in block]
         numbers = [v for v in values if isinstance(v, int | float)]

@@ -24,6 +24,7 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, num_read
             break
         choice = generator.integers(sizes).astype(np.int64)
         if brought_inside(problem, arrays, choice):
+            progress.evaluated += 1
             progress.offer(choice)
     if progress.choice is None:
         offer_smallest(progress)

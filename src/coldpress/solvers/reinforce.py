@@ -52,6 +52,7 @@ def solve(
         if not kept:
             continue
         energies = energies_of(problem, drawn[kept])
+        progress.evaluated += len(kept)
         progress.offer(drawn[kept][int(energies.argmin())])
         policy.learn(drawn[kept], states[kept], energies, lr)
     if progress.choice is None:

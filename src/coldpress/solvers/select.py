@@ -14,7 +14,7 @@ import numpy as np
 
 from coldpress.errors import BudgetError
 from coldpress.selection import Bools, Selection
-from coldpress.solvers._answer import relative_gap
+from coldpress.solvers._answer import check_time_limit, relative_gap
 from coldpress.solvers._core import search_core
 from coldpress.solvers._heat import warm_up
 from coldpress.solvers._interior import relax
@@ -56,6 +56,7 @@ def select(problem: Selection, *, seed: int = 0, time_limit: float = 10.0, runs:
 
     Raises:
         BudgetError: the budgets cannot be met, or no selection was found that meets them together.
+        PlanError: the time limit is not above 0.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -63,6 +64,7 @@ def select(problem: Selection, *, seed: int = 0, time_limit: float = 10.0, runs:
         >>> int(found.chosen.sum()), found.lower_bound <= found.energy
         (20, True)
     """
+    check_time_limit(time_limit)
     _check_reachable(problem)
     warm_up()
     began = time.perf_counter()
@@ -75,7 +77,10 @@ def select(problem: Selection, *, seed: int = 0, time_limit: float = 10.0, runs:
     relaxed = relax(part, began + _RELAXING * time_limit)
     start = round_down(part, relaxed)
     if start is None:
-        raise BudgetError("no selection was found that frees enough for all budgets together; ask for less of one")
+        raise BudgetError(
+            "no selection was found that frees enough for all budgets together; whether there is one is unknown: ask "
+            "for less of one"
+        )
     found, moments = search_core(part, relaxed, start, seed=seed, runs=runs, deadline=began + _ANNEALING * time_limit)
     found = descend(part, found, began + time_limit)
     chosen[free] = found
@@ -93,4 +98,4 @@ def _check_reachable(problem: Selection) -> None:
         parts = (order[start:end] for start, end in pairwise(starts))
         most = sum(float(np.sort(gain[part])[::-1][:count].sum()) for part, count in zip(parts, problem.most))
         if most < need * (1 - 1e-9):
-            raise BudgetError(f"budget {b} asks to free {need:.6g}, and at most {most:.6g} can be; ask for less")
+            raise BudgetError(f"budget {b} asks to free {need:.6g}, and at most {most:.6g} can be; ask for less", True)

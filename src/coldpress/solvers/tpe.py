@@ -43,6 +43,7 @@ def solve(problem: Problem, *, seed: int = 0, time_limit: float = 10.0, n_trials
         if not brought_inside(problem, arrays, choice):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
+        progress.evaluated += 1
         progress.offer(choice)
         # What was suggested is not what was brought inside: the latter's energy belongs to the latter's options.
         study.tell(trial, state=optuna.trial.TrialState.FAIL)

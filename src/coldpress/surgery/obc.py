@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coldpress.errors import SurgeryError
-from coldpress.surgery.rounding_starts import damped
+from coldpress.surgery.rounding_starts import inverse
 
 MOST_STEPS = 2 * 10**11
 """Rows times the cube of columns, at most: minutes on a core."""
@@ -97,8 +97,8 @@ def check_obc(rows: int, columns: int) -> None:
 def _begun(weight: Tensor, hessian: Tensor) -> tuple[Floats, Floats]:
     """A copy of the weights, and the inverse of the damped Hessian."""
     check_obc(*weight.shape)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(hessian.detach().cpu().double())))
-    return weight.detach().cpu().double().clone().contiguous().numpy(), inverse.contiguous().numpy()
+    inverted = inverse(hessian.detach().cpu().double())
+    return weight.detach().cpu().double().clone().contiguous().numpy(), inverted.contiguous().numpy()
 
 
 def _zeros(values: Floats, inverse: Floats, sparsity: float | tuple[int, int]) -> Ints:

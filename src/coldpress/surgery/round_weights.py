@@ -80,8 +80,8 @@ def round_weights(
         group_size: columns that share a scale; None: the whole row does.
 
     Raises:
-        SurgeryError: shapes do not fit, a value is not finite or out of its range, the Hessian is not symmetric, or the
-            layer is too large for the start.
+        SurgeryError: shapes do not fit, a value is not finite or out of its range, the Hessian is not symmetric or is
+            indefinite, or the layer is too large for the start.
 
     Example:
         >>> x = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from coldpress.errors import SurgeryError
+
 DAMPING = 0.01
 """Ridge on the Hessian, relative to the mean of its diagonal, as in the papers."""
 BLOCK = 128
@@ -40,10 +42,29 @@ class Ordered(NamedTuple):
 
 
 def ordered(hessian: Tensor, by_activation: bool) -> Ordered:
-    """Columns of a Hessian ``(columns, columns)`` by falling diagonal, or as they are."""
+    """Columns of a Hessian ``(columns, columns)`` by falling diagonal, or as they are.
+
+    Raises:
+        SurgeryError: the Hessian is indefinite.
+    """
     order = torch.argsort(hessian.diagonal(), descending=True) if by_activation else torch.arange(len(hessian))
-    lower = torch.linalg.cholesky(damped(hessian.double()[order][:, order]))
-    return Ordered(order, torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True))
+    return Ordered(order, torch.linalg.cholesky(inverse(hessian.double()[order][:, order]), upper=True))
+
+
+def inverse(hessian: Tensor) -> Tensor:
+    """The inverse of the damped Hessian, ``(columns, columns)``.
+
+    Raises:
+        SurgeryError: the Hessian is indefinite, by more than the ridge makes up for.
+    """
+    lower, failed = torch.linalg.cholesky_ex(damped(hessian))
+    if int(failed):
+        values = torch.linalg.eigvalsh(hessian)
+        raise SurgeryError(
+            f"the Hessian is indefinite (eigenvalues {float(values[0]):.3g} to {float(values[-1]):.3g}); give X X^T of "
+            "the layer's inputs, or add to its diagonal until no eigenvalue is negative"
+        )
+    return torch.cholesky_inverse(lower)
 
 
 def damped(hessian: Tensor) -> Tensor:
