@@ -62,8 +62,8 @@ def run(
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
             run = Run(task, recipe, Workspace(Path(nowhere) / "search", study_key(task, recipe)), tell)
-            space, found = effects(run)
-            problem = priced_problem(run, space)
+            space, found = effects(run, settings)
+            problem = priced_problem(run, space, settings)
         search = Search.create(storage, name, recipe, settings, problem, study_key(task, recipe))
         objective = Objective(space, found, search.problem, trial_data(task, recipe, settings.images), settings)
         if plan is not None:
@@ -93,7 +93,8 @@ def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any
     search.check_key(study_key(task, recipe))
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
-            space, found = effects(Run(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell))
+            run = Run(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell)
+            space, found = effects(run, search.settings)
         data = trial_data(task, recipe, search.settings.images)
         finished = work_off(search, Objective(space, found, search.problem, data, search.settings), timeout, tell)
     out.print(f"{finished} trials done here, {search.slots.done()} in all")

@@ -80,6 +80,18 @@ class SearchSettings:
         return [DIRECTIONS[name] for name in self.objectives]
 
     @property
+    def costs(self) -> tuple[str, ...]:
+        """The costs that the objectives speak of: latency, size, macs."""
+        weights = zip(("latency", "size"), self.weights[1:])
+        weighed = [name for name, weight in weights if weight > 0] if "fitness" in self.objectives else []
+        return tuple(name for name in ("latency", "size", "macs") if name in (*self.objectives, *weighed))
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether latency decides: as an objective, in the fitness, or in the choice from a front, by the fitness."""
+        return "latency" in self.costs or (len(self.objectives) > 1 and self.weights[1] > 0)
+
+    @property
     def pruned(self) -> bool:
         """Whether trials that fall behind are stopped early."""
         return len(self.objectives) == 1 and self.rungs > 1 and self.sampler in SAMPLERS and self.sampler != "legacy"
@@ -111,7 +123,7 @@ class Objective:
         settings: how the search is run.
 
     Raises:
-        SearchError: the problem is of other units, or lacks a cost that is an objective.
+        SearchError: the problem is of other units, or lacks a cost that an objective counts.
     """
 
     def __init__(
@@ -124,9 +136,11 @@ class Objective:
     ) -> None:
         if problem.labels != tuple(tuple(option.label for option in unit.options) for unit in space.units):
             raise SearchError("the units of this model are not those that the study was started with")
-        missing = [name for name in settings.objectives if name == "latency" and name not in problem.costs]
-        if missing:
-            raise SearchError("latency was not measured for this study: give --units with bits or rank, or a budget")
+        if settings.needs_latency and "latency" not in problem.costs:
+            raise SearchError(
+                f"{' and '.join(settings.objectives)} would leave latency out, which was not measured for this study: "
+                "give the problem a cost of latency, or latency no weight in --fitness"
+            )
         self.space, self.effects, self.problem, self.settings = space, effects, problem, settings
         self.inputs, self.labels = list(data[0]), data[1]
         self.labels_of = {unit.name: offered(unit, settings.options) for unit in space.units}
@@ -203,10 +217,14 @@ class Objective:
         return found
 
     def values(self, choices: Mapping[str, str]) -> Iterator[tuple[int, dict[str, float]]]:
-        """After each rung: how many samples were seen, and what can be an objective, on them (kl in nats)."""
+        """After each rung: how many samples were seen, and what can be an objective, on them (kl in nats).
+
+        The fitness is NaN where latency counts in it and is not known.
+        """
         costs = self.problem.costs_of(self.space.indices(choices))
+        latency = costs.get("latency", math.nan if self.settings.weights[1] else 0.0)
         for seen, accuracy, kl in self._run(choices):
-            fitness = self.settings.fitness(accuracy, costs.get("latency", 0.0), costs["size"])
+            fitness = self.settings.fitness(accuracy, latency, costs["size"])
             yield seen, {**costs, "accuracy": accuracy, "kl": kl, "fitness": fitness}
 
     def _run(self, choices: Mapping[str, str]) -> Iterator[tuple[int, float, float]]:

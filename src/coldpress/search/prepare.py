@@ -12,6 +12,7 @@ from coldpress.planning import absolute, check_reachable
 from coldpress.problem import Energy, Problem
 from coldpress.recipe import Recipe
 from coldpress.run import Run
+from coldpress.search.objective import SearchSettings
 from coldpress.space import find_space
 from coldpress.space.bits import with_int8_form
 from coldpress.surgery.effects import Effects
@@ -42,13 +43,14 @@ def study_key(task: Task, recipe: Recipe) -> str:
     return run_key(task, Recipe().changed({name: getattr(recipe, name) for name in DEPENDED}))
 
 
-def priced_problem(run: Run, space: Space) -> Problem:
+def priced_problem(run: Run, space: Space, settings: SearchSettings) -> Problem:
     """The costs of the space's plans on this machine and the budget's limits, without an energy.
 
     Raises:
         BudgetError: no plan can meet the budget.
     """
-    prices, original = steps.priced(run, space)
+    timed = settings.needs_latency or run.recipe.wants_latency(settings.costs)
+    prices, original = steps.priced(run, space, timed)
     costs = prices.costs()
     originals = {name: cost.value([0] * len(space.units)) for name, cost in costs.items()}
     measured = {"size": float(original.bytes), "latency": original.seconds}
@@ -59,14 +61,15 @@ def priced_problem(run: Run, space: Space) -> Problem:
     return Problem(space, Energy(torch.zeros(options, options).numpy(), torch.zeros(options).numpy()), costs, limits)
 
 
-def effects(run: Run) -> tuple[Space, Effects]:
+def effects(run: Run, settings: SearchSettings) -> tuple[Space, Effects]:
     """The space of a task and what its options do.
 
     Workers on other machines must have the same one: the form of int8 is not left to what this machine measures.
     """
     task, recipe = run.task, run.recipe
     torch.manual_seed(recipe.seed)
-    space = with_int8_form(find_space(task, recipe.kinds()), "static" if recipe.int8 == "auto" else recipe.int8)
+    form = "static" if recipe.int8 == "auto" else recipe.int8
+    space = with_int8_form(find_space(task, recipe.kinds(settings.costs)), form)
     return space, steps.effects_of(run, space)[0]
 
 
