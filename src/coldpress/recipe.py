@@ -209,7 +209,9 @@ class Recipe:
         found = tuple(kind for kind in self.units if kind in chosen or kind not in needed or counts & needed[kind])
         if not found:
             idle = " and ".join(f"{kind} ({' or '.join(sorted(needed[kind]))})" for kind in self.units)
-            raise TaskError(f"nothing is left to decide: neither budget nor objective speaks of what would count for {idle}")
+            raise TaskError(
+                f"nothing is left to decide: neither budget nor objective speaks of what would count for {idle}"
+            )
         return found
 
     def wants_latency(self, objectives: Iterable[str] | None = None) -> bool:

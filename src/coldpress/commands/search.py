@@ -28,7 +28,7 @@ from coldpress.report import formats
 from coldpress.run import Run
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
 from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
-from coldpress.search.storage import open_storage
+from coldpress.search.storage import ERROR, RETRY, open_storage
 from coldpress.search.study import Search, feasible
 from coldpress.task import Task
 from coldpress.workspace import Workspace
@@ -184,7 +184,8 @@ def write_log(search: Search, path: Path) -> None:
         row |= {name: trial.user_attrs.get(name) for name in ("accuracy", "kl")}
         row |= trial.user_attrs.get("costs", {})
         row |= {"feasible": feasible(trial), "seconds": trial.duration.total_seconds() if trial.duration else None}
-        rows.append({**row, "params": trial.params, "retry_of": trial.user_attrs.get("retry_of")})
+        row |= {"params": trial.params} | {name: trial.user_attrs.get(name) for name in (RETRY, ERROR)}
+        rows.append(row)
     beside = path.with_name(path.name + ".partial")
     with beside.open("w", newline="") as file:
         if path.suffix == ".json":

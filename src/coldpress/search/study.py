@@ -11,20 +11,22 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from coldpress import __version__
-from coldpress.errors import SearchError
+from coldpress.errors import SearchError, StorageError
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.search.objective import Objective, SearchSettings
+from coldpress.search.patience import Patient
 from coldpress.search.prepare import DEPENDED
 from coldpress.search.samplers import sampler
-from coldpress.search.storage import Slots, answering, beating, open_storage
+from coldpress.search.storage import ERROR, Slots, answering, beating, open_storage
 
 logger = logging.getLogger("coldpress.search")
 
@@ -69,9 +71,8 @@ class Search:
         """
         storage = open_storage(place)
         with answering(place):
-            study = optuna.create_study(
-                storage=storage, study_name=name, directions=settings.directions, load_if_exists=True
-            )
+            optuna.create_study(storage=storage, study_name=name, directions=settings.directions, load_if_exists=True)
+        study, patient = _patiently(storage, place, name)
         setup = {
             "version": __version__,
             "key": key,
@@ -86,7 +87,7 @@ class Search:
             study.set_user_attr(SETUP, setup)
         else:
             _check(place, name, known, setup)
-        return cls(study, Slots(study, storage), known or setup)
+        return cls(study, Slots(study, patient), known or setup)
 
     @classmethod
     def join(cls, place: str, name: str, worker: int | None = None) -> Search:
@@ -101,16 +102,17 @@ class Search:
         storage = open_storage(place)
         try:
             with answering(place):
-                study = optuna.load_study(storage=storage, study_name=name)
+                optuna.load_study(storage=storage, study_name=name)
         except KeyError as error:
             there = ", ".join(optuna.get_all_study_names(storage)) or "none"
             raise SearchError(f"no study is called {name!r} in {place}; there are: {there}") from error
+        study, patient = _patiently(storage, place, name)
         setup = study.user_attrs.get(SETUP)
         if setup is None:
             raise SearchError(f"the study {name!r} in {place} is not coldpress': choose another --study-name")
         if setup["version"] != __version__:
             raise SearchError(f"the study was started by coldpress {setup['version']}, this is {__version__}")
-        return cls(study, Slots(study, storage), setup, os.getpid() if worker is None else worker)
+        return cls(study, Slots(study, patient), setup, os.getpid() if worker is None else worker)
 
     def check_key(self, key: str) -> None:
         """Raise SearchError when the model or the data here are not those of the study."""
@@ -127,6 +129,7 @@ class Search:
 
         Raises:
             SearchError: several trials failed one after the other.
+            StorageError: the storage does not answer any more; finished trials are in it.
         """
         start, finished, failures = time.monotonic(), 0, 0
         while timeout is None or time.monotonic() - start < timeout:
@@ -154,9 +157,11 @@ class Search:
                     values, state = objective(trial), TrialState.COMPLETE
                 except optuna.TrialPruned:
                     values, state = None, TrialState.PRUNED
+                except StorageError:
+                    raise
                 except Exception as error:
                     logger.warning("trial %d failed: %s", trial.number, error)
-                    trial.set_user_attr("error", str(error)[:500])
+                    trial.set_user_attr(ERROR, str(error)[:500])
                     self.study.tell(trial, state=TrialState.FAIL)
                     return error
             self.study.tell(trial, values, state)
@@ -185,6 +190,12 @@ class Search:
 def feasible(trial: FrozenTrial) -> bool:
     """Whether a trial is within all limits."""
     return all(value <= 0.0 for value in trial.constraints.values())
+
+
+def _patiently(storage: BaseStorage, place: str, name: str) -> tuple[optuna.Study, Patient]:
+    """A study that outlasts moments in which its storage does not answer."""
+    patient = Patient(storage, place)
+    return optuna.load_study(storage=cast(BaseStorage, patient), study_name=name), patient
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
