@@ -111,15 +111,22 @@ def search(
 def worker(
     storage: Annotated[str, typer.Argument(help="the journal file or database URL of the study")],
     study_name: Study = "coldpress",
+    model: Annotated[str | None, typer.Option(help="the model's name here: hf:FOLDER or file.py:factory")] = None,
     weights: Annotated[str | None, typer.Option(help="where the weights lie on this machine")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="the data's name here: folder:PATH, tsv:train=FILE,... or so")
+    ] = None,
     data_dir: Annotated[str | None, typer.Option(help="where the data lies on this machine")] = None,
     timeout: Timeout = None,
 ) -> None:
     """Take part in a search that was started elsewhere, until no trial is left.
 
-    Example: [bold]coldpress worker journal.log --study-name coldpress[/bold]
+    Files are looked for where the search found them; where they lie elsewhere, say so. Others than the search's are
+    refused.
+
+    Example: [bold]coldpress worker journal.log --study-name coldpress --model hf:/here/bert --data /here/texts[/bold]
     """
     from coldpress.commands import search as command
 
-    given = {"weights": weights, "data_dir": data_dir}
+    given = {"model": model, "weights": weights, "data": data, "data_dir": data_dir}
     command.join(storage, study_name, timeout, {name: value for name, value in given.items() if value is not None})

@@ -21,7 +21,7 @@ from coldpress.artifact import check_output
 from coldpress.commands.compress import carry_out, read_choices
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import Tell, out, progress_bars
-from coldpress.errors import TaskError
+from coldpress.errors import CheckpointError, SearchError, TaskError
 from coldpress.recipe import Recipe
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
@@ -29,7 +29,7 @@ from coldpress.run import Run
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
 from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
 from coldpress.search.storage import ERROR, RETRY, open_storage
-from coldpress.search.study import Search, feasible
+from coldpress.search.study import ELSEWHERE, PLACED, Search, feasible
 from coldpress.task import Task
 from coldpress.workspace import Workspace
 
@@ -89,7 +89,10 @@ def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = Search.join(storage, name)
     recipe = search.recipe.changed(given)
-    task = read_task(recipe)
+    try:
+        task = read_task(recipe)
+    except (TaskError, CheckpointError) as error:
+        raise SearchError(f"the study's model or data cannot be read here: {error}; {ELSEWHERE}") from error
     search.check_key(study_key(task, recipe))
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
@@ -120,8 +123,9 @@ def helpers(count: int, storage: str, name: str, recipe: Recipe) -> Iterator[Non
     share = max((os.cpu_count() or 1) // (count + 1), 1)
     torch.set_num_threads(share)
     command = [sys.executable, "-m", "coldpress", "worker", storage, "--study-name", name]
-    for flag, value in (("--weights", recipe.weights), ("--data-dir", recipe.data_dir)):
-        command += [flag, value] if value is not None else []
+    for field in PLACED:  # as they are called here; the study may have been started elsewhere
+        value = getattr(recipe, field)
+        command += [f"--{field.replace('_', '-')}", value] if value is not None else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(share)}
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(count)]
     try:

@@ -45,20 +45,23 @@ class Patient:
         return functools.partial(self._call, found) if callable(found) else found
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        for wait in (*WAITS, None):
+        for wait in WAITS:
             try:
                 return function(*args, **kwargs)
             except StorageInternalError as error:
                 self.trouble = monotonic()
-                words = first_line(error.__cause__ or error)
-                if wait is None:
-                    raise StorageError(
-                        f"the storage {self._place} does not answer any more ({words}); finished trials are kept: see "
-                        "that it is there, may be written and is not locked, then give the same command again"
-                    ) from error
                 if wait == WAITS[0]:
+                    words = first_line(error.__cause__ or error)
                     logger.warning("the storage does not answer (%s); trying again for %.0f s", words, sum(WAITS))
-                sleep(wait)
+            sleep(wait)
+        try:
+            return function(*args, **kwargs)
+        except StorageInternalError as error:
+            words = first_line(error.__cause__ or error)
+            raise StorageError(
+                f"the storage {self._place} does not answer any more ({words}); finished trials are kept: see that it "
+                "is there, may be written and is not locked, then give the same command again"
+            ) from error
 
 
 def first_line(error: BaseException) -> str:

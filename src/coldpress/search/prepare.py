@@ -22,8 +22,6 @@ Data = tuple[list[Tensor], Tensor]
 DEPENDED = (
     "tokens",
     "device",
-    "model",
-    "data",
     "budget",
     "units",
     "int8",
@@ -34,12 +32,12 @@ DEPENDED = (
     "seed",
     "ignored_layers",
 )
-"""The recipe's settings that a study's trials depend on; those of the recovery come after it."""
+"""The recipe's settings that a study's trials depend on, beside the files themselves; the recovery comes after it."""
 MOST_VALIDATION = 2048
 
 
 def study_key(task: Task, recipe: Recipe) -> str:
-    """Names the model, the data and the settings that trials depend on, wherever the files lie."""
+    """Names weights, samples of the data and the settings that trials depend on, whatever the files are called."""
     return run_key(task, Recipe().changed({name: getattr(recipe, name) for name in DEPENDED}))
 
 

@@ -65,8 +65,8 @@ def answering(place: str) -> Iterator[None]:
 
 def _useless(place: str, error: BaseException) -> SearchError:
     return SearchError(
-        f"the storage {place} cannot be used ({first_line(error)}): give the path of a journal file, or the URL of a database "
-        "that is there, may be written, is not locked, and whose driver is installed, sqlite:///search.db say"
+        f"the storage {place} cannot be used ({first_line(error)}): give the path of a journal file, or the URL of a "
+        "database that is there, may be written, is not locked, and whose driver is installed, sqlite:///search.db say"
     )
 
 

@@ -27,11 +27,16 @@ from coldpress.search.patience import Patient
 from coldpress.search.prepare import DEPENDED
 from coldpress.search.samplers import sampler
 from coldpress.search.storage import ERROR, Slots, answering, beating, open_storage
+from coldpress.zoo.places import full_path, placed_data, placed_model
 
 logger = logging.getLogger("coldpress.search")
 
 SETUP = "coldpress"
 SQLITE = "sqlite:///"
+PLACED = {"model": placed_model, "weights": full_path, "data": placed_data, "data_dir": full_path}
+"""Settings that name files."""
+WORDS = ("pretrained", "random")
+ELSEWHERE = "where its files lie elsewhere on this machine, give --model, --weights, --data or --data-dir"
 MOST_FAILURES = 3
 """Trials of one worker that may fail one after the other before it gives up."""
 WAIT_SECONDS = 0.5
@@ -117,7 +122,9 @@ class Search:
     def check_key(self, key: str) -> None:
         """Raise SearchError when the model or the data here are not those of the study."""
         if key != self.setup["key"]:
-            raise SearchError("the model's weights or the data here are not those that this study was started with")
+            raise SearchError(
+                f"the model's weights or the data here are not those that this study was started with; {ELSEWHERE}"
+            )
 
     def run(self, objective: Objective, timeout: float | None = None, progress: Progress | None = None) -> int:
         """Work off trials until none is queued or running anywhere; how many this worker finished.
@@ -201,9 +208,9 @@ def _patiently(storage: BaseStorage, place: str, name: str) -> tuple[optuna.Stud
 def _plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON-ready data, files by their full paths."""
     data: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-    for name in ("weights", "data_dir"):
-        if data[name] is not None and Path(data[name]).exists():
-            data[name] = str(Path(data[name]).resolve())
+    for name, placed in PLACED.items():
+        if data[name] is not None and data[name] not in WORDS:
+            data[name] = placed(data[name])
     return data
 
 
@@ -217,7 +224,8 @@ def _check(place: str, name: str, known: dict[str, Any], given: dict[str, Any]) 
     if known["version"] != given["version"]:
         other = [f"version {known['version']}, not {given['version']}"]
     elif known["key"] != given["key"] and not other:
-        other = ["another model or other data"]
+        names = [f"{name} {known['recipe'].get(name)!r}, not {given['recipe'][name]!r}" for name in ("model", "data")]
+        other = [f"another model or other data ({'; '.join(names)})"]
     if other:
         raise SearchError(
             f"the study {name!r} in {place} was started with {'; '.join(other)}: repeat its settings, or choose "
