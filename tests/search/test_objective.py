@@ -132,6 +132,18 @@ def test_limits_are_constraints_and_trials_that_fall_behind_are_stopped() -> Non
         assert trial.constraints == pytest.approx({"macs": over})
 
 
+def test_logits_that_are_many_are_computed_anew_for_each_trial_to_the_same_values(
+    plain: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plain.original is not None
+    monkeypatch.setattr("coldpress.search.objective.MOST_LOGITS", 33 * 5)
+    small = objective()
+    assert (small.original, small.batch) == (None, 33)
+    (choices,) = (plain.allowed(drawn) for drawn in random_plans(plain.space, 1, seed=1, most=0.9))
+    assert small.value(choices) == pytest.approx(plain.value(choices), rel=1e-4, nan_ok=True)
+    assert "forward" not in vars(small.effects.model.first.conv1)
+
+
 def test_several_objectives_are_given_in_their_order_and_directions() -> None:
     several = objective(objectives=("accuracy", "macs"), weights=(0.7, 0.0, 0.3))
     assert several.settings.directions == ["maximize", "minimize"]

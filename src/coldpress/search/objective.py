@@ -29,6 +29,8 @@ DIRECTIONS = {
 ORDERED = ("width", "vocabulary")
 """Kinds of unit whose options have an order; a sampler is given their position."""
 BATCH = 64
+MOST_LOGITS = 2**26
+"""Numbers (of 4 bytes) that a batch's logits may have, and all of the original's that are kept."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,10 @@ class Objective:
         self.inputs, self.labels = list(data[0]), data[1]
         self.labels_of = {unit.name: offered(unit, settings.options) for unit in space.units}
         with evaluating(effects.model):
-            parts = [self._part(start) for start in range(0, len(self.labels), BATCH)]
-            self.original = [logits_of(effects.model(*part)) for part in parts]
+            each = logits_of(effects.model(*[tensor[:1] for tensor in self.inputs])).numel()
+            self.batch = max(min(BATCH, MOST_LOGITS // each), 1)
+            keeps = each * len(self.labels) <= MOST_LOGITS
+            self.original = [self._logits(start) for start in self._starts()] if keeps else None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """The objectives' values.
@@ -229,21 +233,26 @@ class Objective:
 
     def _run(self, choices: Mapping[str, str]) -> Iterator[tuple[int, float, float]]:
         right, kl, rung = 0.0, 0.0, math.ceil(len(self.labels) / self.settings.rungs)
-        model = self.effects.model
-        with evaluating(model), forwarding(model, self.effects.replacements(choices)):
-            for start, original in zip(range(0, len(self.labels), BATCH), self.original):
-                logits = logits_of(model(*self._part(start)))
-                labels = self.labels[start : start + BATCH]
+        model, replaced = self.effects.model, self.effects.replacements(choices)
+        with evaluating(model):
+            for i, start in enumerate(self._starts()):
+                original = self._logits(start) if self.original is None else self.original[i]
+                with forwarding(model, replaced):
+                    logits = self._logits(start)
+                labels = self.labels[start : start + self.batch]
                 share = len(labels) / len(logits)  # of a sample in a row
                 right += share * int((logits.argmax(1) == labels.reshape(-1)).sum())
                 wanted, given = (F.log_softmax(t.float(), dim=1) for t in (original, logits))
                 kl += share * float(F.kl_div(given, wanted, reduction="sum", log_target=True))
-                seen = min(start + BATCH, len(self.labels))
+                seen = min(start + self.batch, len(self.labels))
                 if seen // rung > start // rung or seen == len(self.labels):
                     yield seen, right / seen, kl / seen
 
-    def _part(self, start: int) -> list[Tensor]:
-        return [tensor[start : start + BATCH] for tensor in self.inputs]
+    def _starts(self) -> range:
+        return range(0, len(self.labels), self.batch)
+
+    def _logits(self, start: int) -> Tensor:
+        return logits_of(self.effects.model(*[tensor[start : start + self.batch] for tensor in self.inputs]))
 
 
 def offered(unit: Unit, count: int) -> list[str]:
