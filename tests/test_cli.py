@@ -297,6 +297,22 @@ def test_flags_are_the_fields_of_the_recipe() -> None:
     assert [name for name in sorted(known) if f"--{name.replace('_', '-')}" not in flags] == []
 
 
+def test_a_search_takes_every_setting_of_the_recovery_and_memory() -> None:
+    flags = words(coldpress("search", "--help"))
+    recovery = ("epochs", "lr", "optimizer", "batch-size", "temperature", "distil-weight", "mixup", "hint-weight")
+    assert [name for name in (*recovery, "attention-weight", "memory") if f"--{name}" not in flags] == []
+
+
+def test_what_a_search_could_not_end_with_is_refused_before_a_trial(tiny: str, tmp_path: Path) -> None:
+    given = ["search", "--model", tiny, "--data", "fashion-mini", "--units", "width", "--budget", "macs=60%"]
+    given += ["--objectives", "kl", "--storage", tmp_path / "j.log"]
+    missing = coldpress(*given, "--trials-out", tmp_path / "none" / "trials.csv")
+    assert "cannot be written: give the path of a file in a folder that is there" in words(missing)
+    assert "no attention to teach" in words(coldpress(*given, "--attention-weight", "1"))
+    assert "give bytes, 512MB say" in words(coldpress(*given, "--memory", "much"))
+    assert "no plan can meet size" in words(coldpress(*given, "--memory", "1KB"))
+
+
 def test_the_demo_replaces_only_an_earlier_demo(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

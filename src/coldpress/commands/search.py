@@ -23,6 +23,7 @@ from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import Tell, out, progress_bars
 from coldpress.errors import CheckpointError, SearchError, TaskError
 from coldpress.recipe import Recipe
+from coldpress.recovery.attention import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 from coldpress.run import Run
@@ -30,6 +31,7 @@ from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
 from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
 from coldpress.search.storage import ERROR, RETRY, open_storage
 from coldpress.search.study import ELSEWHERE, PLACED, Search, feasible
+from coldpress.steps import training_settings
 from coldpress.task import Task
 from coldpress.workspace import Workspace
 
@@ -56,9 +58,14 @@ def run(
     check_alone("search")
     if folder is not None:
         check_output(folder, overwrite)
+    if log is not None:
+        check_log(log)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     open_storage(storage)  # before time is spent
     task = read_task(recipe)
+    training_settings(recipe)  # what only the recovery would refuse
+    if recipe.attention_weight > 0:
+        check_attention(task.model, task.example_inputs)
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
             run = Run(task, recipe, Workspace(Path(nowhere) / "search", study_key(task, recipe)), tell)
@@ -177,6 +184,13 @@ def show(search: Search, best: list[optuna.trial.FrozenTrial]) -> None:
             formats.scaled(costs["macs"]),
         )
     out.print(table)
+
+
+def check_log(path: Path) -> None:
+    """Raise TaskError where the trials cannot be written to ``path``."""
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+        raise TaskError(f"--trials-out {path} cannot be written: give the path of a file in a folder that is there")
 
 
 def write_log(search: Search, path: Path) -> None:

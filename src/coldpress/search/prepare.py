@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from coldpress import steps
+from coldpress.deciding import loadable
 from coldpress.keys import run_key
 from coldpress.plan import Space
 from coldpress.planning import absolute, check_reachable
@@ -23,6 +24,7 @@ DEPENDED = (
     "tokens",
     "device",
     "budget",
+    "memory",
     "units",
     "int8",
     "calibration",
@@ -42,7 +44,7 @@ def study_key(task: Task, recipe: Recipe) -> str:
 
 
 def priced_problem(run: Run, space: Space, settings: SearchSettings) -> Problem:
-    """The costs of the space's plans on this machine and the budget's limits, without an energy.
+    """The costs of the space's plans on this machine and the limits of budget and memory, without an energy.
 
     Raises:
         BudgetError: no plan can meet the budget.
@@ -53,7 +55,7 @@ def priced_problem(run: Run, space: Space, settings: SearchSettings) -> Problem:
     originals = {name: cost.value([0] * len(space.units)) for name, cost in costs.items()}
     measured = {"size": float(original.bytes), "latency": original.seconds}
     originals |= {name: value for name, value in measured.items() if value is not None and name in costs}
-    limits = absolute(run.recipe.limits(), originals)
+    limits = loadable(absolute(run.recipe.limits(), originals), run.recipe.memory_bytes(), originals["size"])
     check_reachable(space, prices, limits)
     options = sum(space.sizes)
     return Problem(space, Energy(torch.zeros(options, options).numpy(), torch.zeros(options).numpy()), costs, limits)
