@@ -64,7 +64,8 @@ class Table:
         self.macs_cost = macs_cost(space, 0.0)
         problem = Problem(space, nothing, {"size": self.macs_cost, "macs": self.macs_cost})
         data = trial_data(task, recipe, args.images)
-        objective = Objective(space, effects, problem, data, SearchSettings(rungs=1, images=args.images))
+        settings = SearchSettings(objectives=("kl",), rungs=1, images=args.images)
+        objective = Objective(space, effects, problem, data, settings)
         self.shape = tuple(len(labels) for labels in self.labels)
         original = problem.originals["macs"]
         self.macs = np.array([self._macs(index) for index in np.ndindex(*self.shape)]).reshape(self.shape) / original

@@ -297,6 +297,22 @@ def test_flags_are_the_fields_of_the_recipe() -> None:
     assert [name for name in sorted(known) if f"--{name.replace('_', '-')}" not in flags] == []
 
 
+def test_a_search_takes_every_setting_of_the_recovery_and_memory() -> None:
+    flags = words(coldpress("search", "--help"))
+    recovery = ("epochs", "lr", "optimizer", "batch-size", "temperature", "distil-weight", "mixup", "hint-weight")
+    assert [name for name in (*recovery, "attention-weight", "memory") if f"--{name}" not in flags] == []
+
+
+def test_what_a_search_could_not_end_with_is_refused_before_a_trial(tiny: str, tmp_path: Path) -> None:
+    given = ["search", "--model", tiny, "--data", "fashion-mini", "--units", "width", "--budget", "macs=60%"]
+    given += ["--objectives", "kl", "--storage", tmp_path / "j.log"]
+    missing = coldpress(*given, "--trials-out", tmp_path / "none" / "trials.csv")
+    assert "cannot be written: give the path of a file in a folder that is there" in words(missing)
+    assert "no attention to teach" in words(coldpress(*given, "--attention-weight", "1"))
+    assert "give bytes, 512MB say" in words(coldpress(*given, "--memory", "much"))
+    assert "no plan can meet size" in words(coldpress(*given, "--memory", "1KB"))
+
+
 def test_the_demo_replaces_only_an_earlier_demo(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -309,7 +325,9 @@ def test_the_demo_replaces_only_an_earlier_demo(tmp_path: Path) -> None:
     assert (folder / "recipe.yaml").read_text() == "model: mine\n"
 
 
-def test_a_search_is_shared_by_workers_and_its_best_plan_is_carried_out(tiny: str, tmp_path: Path) -> None:
+def test_a_search_is_shared_by_workers_and_its_best_plan_is_carried_out(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, log = tmp_path / "journal.log", tmp_path / "trials.csv"
     subject = ["--model", tiny, "--data", "fashion-mini", "--units", "width", "--budget", "macs=60%"]
     settings = ["--images", "64", "--rungs", "1", "--objectives", "kl", "--storage", storage, "--refit-images", "64"]
@@ -339,6 +357,16 @@ def test_a_search_is_shared_by_workers_and_its_best_plan_is_carried_out(tiny: st
     )
     joined = coldpress("worker", storage)
     assert "0 trials done here, 9 in all" in words(joined)
+    for name, seed in (("same.py", 0), ("other.py", 1)):
+        (tmp_path / name).write_text(TINY.replace("manual_seed(0)", f"manual_seed({seed})"))
+    monkeypatch.chdir(tmp_path)
+    assert "0 trials done here, 9 in all" in words(coldpress("worker", storage, "--model", "same.py:net"))
+    refused = coldpress("worker", storage, "--model", "other.py:net")
+    assert "are not those that this study was started with; where its files lie elsewhere" in words(refused)
+    refused = coldpress("worker", storage, "--model", "none.py:net")
+    assert "no file none.py, which the model 'none.py:net' names; check the path; where its files" in words(refused)
+    again = coldpress("search", "--model", "same.py:net", *subject[2:], *settings, "--n-trials", "9")
+    assert "9 complete" in words(again)
 
 
 def test_solvers_are_held_against_each_other_and_finished_runs_kept(tmp_path):

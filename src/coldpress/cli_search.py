@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,12 +49,18 @@ def search(
     lr: options.Rate = None,
     optimizer: options.Optimizer = None,
     batch_size: options.StepSize = None,
+    temperature: options.Temperature = None,
+    distil_weight: options.DistilWeight = None,
+    mixup: options.Mixup = None,
+    hint_weight: options.HintWeight = None,
+    attention_weight: options.AttentionWeight = None,
     refit_images: options.RefitImages = None,
     measure_seconds: options.MeasureSeconds = None,
     threads: options.Threads = None,
     batch: options.Batch = None,
     tokens: options.Tokens = None,
     device: options.DeviceName = None,
+    memory: options.Memory = None,
     seed: options.GivenSeed = None,
     ignore: options.Ignore = None,
     out: options.Out = None,
@@ -73,10 +80,8 @@ def search(
     from coldpress.search.objective import SearchSettings
 
     flags |= {"budget": budget or None, "units": options.names(units), "ignored_layers": ignore or None}
-    names = {"model", "weights", "data", "data_dir", "num_classes", "budget", "units", "epochs", "lr", "optimizer"}
-    names |= {"batch_size", "refit_images", "measure_seconds", "threads", "batch", "tokens", "device", "seed"}
-    names |= {"ignored_layers", "int8"}
-    recipe = Recipe().changed({name: flags[name] for name in names if flags[name] is not None})
+    names = {field.name for field in fields(Recipe)}
+    recipe = Recipe().changed({name: value for name, value in flags.items() if name in names and value is not None})
     try:
         numbers = [float(part) for part in fitness.split(",")]
     except ValueError:
@@ -111,15 +116,22 @@ def search(
 def worker(
     storage: Annotated[str, typer.Argument(help="the journal file or database URL of the study")],
     study_name: Study = "coldpress",
+    model: Annotated[str | None, typer.Option(help="the model's name here: hf:FOLDER or file.py:factory")] = None,
     weights: Annotated[str | None, typer.Option(help="where the weights lie on this machine")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="the data's name here: folder:PATH, tsv:train=FILE,... or so")
+    ] = None,
     data_dir: Annotated[str | None, typer.Option(help="where the data lies on this machine")] = None,
     timeout: Timeout = None,
 ) -> None:
     """Take part in a search that was started elsewhere, until no trial is left.
 
-    Example: [bold]coldpress worker journal.log --study-name coldpress[/bold]
+    Files are looked for where the search found them; where they lie elsewhere, say so. Others than the search's are
+    refused.
+
+    Example: [bold]coldpress worker journal.log --study-name coldpress --model hf:/here/bert --data /here/texts[/bold]
     """
     from coldpress.commands import search as command
 
-    given = {"weights": weights, "data_dir": data_dir}
+    given = {"model": model, "weights": weights, "data": data, "data_dir": data_dir}
     command.join(storage, study_name, timeout, {name: value for name, value in given.items() if value is not None})

@@ -59,7 +59,7 @@ def decide(run: Run) -> Decided:
     space = steps.offered(run)
     prices, original = steps.priced(run, space)
     originals = _originals(prices, original.seconds, original.bytes)
-    limits = _loadable(absolute(recipe.limits(), originals), recipe.memory_bytes(), originals["size"])
+    limits = loadable(absolute(recipe.limits(), originals), recipe.memory_bytes(), originals["size"])
     check_reachable(space, prices, limits)
 
     effects, moments = steps.effects_of(run, space)
@@ -100,7 +100,7 @@ def _originals(prices: Prices, seconds: float | None, size: int) -> dict[str, fl
     return costs | {"size": float(size)} | ({"latency": seconds} if seconds is not None else {})
 
 
-def _loadable(limits: Budget, memory: int | None, original: float) -> Budget:
+def loadable(limits: Budget, memory: int | None, original: float) -> Budget:
     """Limits under which the file itself fits into the memory that it is to run in."""
     size = min(float(limits.size or original), float(memory or original))
     return limits if size >= float(limits.size or original) else replace(limits, size=size)

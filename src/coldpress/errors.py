@@ -25,6 +25,10 @@ class SearchError(ColdpressError, ValueError):
     """A search is set up wrongly, or meets a parameter that its sampler cannot handle."""
 
 
+class StorageError(SearchError):
+    """The storage of a study does not answer any more."""
+
+
 class SamplerError(ColdpressError, ValueError):
     """A binary quadratic model, or an argument, that a sampler cannot work with."""
 

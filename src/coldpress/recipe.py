@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -185,28 +185,42 @@ class Recipe:
         pairs = (text.rpartition("=") for text in self.choices)
         return {unit: label for unit, _, label in pairs}
 
-    def kinds(self) -> tuple[str, ...]:
+    def counted(self, objectives: Iterable[str] | None = None) -> set[str]:
+        """The costs that plans are judged by: those of the budget, and of a search's objectives.
+
+        Without a search it is ``objective`` that counts where there is no budget.
+        """
+        if objectives is None:
+            objectives = () if self.budget else (self.objective,)
+        return set(self.limits().given()) | set(objectives) | ({"size"} if self.memory else set())
+
+    def kinds(self, objectives: Iterable[str] | None = None) -> tuple[str, ...]:
         """The kinds of unit that are decided: bits only where size or latency count, vocabularies where size does.
 
         Those of ``choices`` always are.
 
+        Args:
+            objectives: costs that a search goes by, beside the budget.
+
         Raises:
             TaskError: none is left.
         """
-        counts = set(self.limits().given()) | ({self.objective} if not self.budget else set())
-        counts |= {"size"} if self.memory else set()
+        counts = self.counted(objectives)
         needed = {"bits": {"latency", "size"}, "vocabulary": {"size"}}
         chosen = {unit.rpartition(":")[2] for unit in self.chosen()}
         found = tuple(kind for kind in self.units if kind in chosen or kind not in needed or counts & needed[kind])
         if not found:
             idle = " and ".join(f"{kind} ({' or '.join(sorted(needed[kind]))})" for kind in self.units)
-            raise TaskError(f"nothing is left to decide: the budget does not speak of what would count for {idle}")
+            raise TaskError(
+                f"nothing is left to decide: neither budget nor objective speaks of what would count for {idle}"
+            )
         return found
 
-    def wants_latency(self) -> bool:
-        """Whether the plan depends on measured times."""
-        measured = {"bits", "rank", *MORE_METHODS} & set(self.kinds())
-        return "latency" in self.limits().given() or not self.budget or bool(measured)
+    def wants_latency(self, objectives: Iterable[str] | None = None) -> bool:
+        """Whether the plan depends on measured times; ``objectives`` as in `kinds`."""
+        counts = self.counted(objectives)
+        measured = {"bits", "rank", *MORE_METHODS} & set(self.kinds(objectives))
+        return "latency" in counts or not self.budget or bool(measured)
 
     def rounds_weights(self) -> bool:
         """Whether it is a recipe of `coldpress round`."""

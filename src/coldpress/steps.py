@@ -51,10 +51,11 @@ def offered(run: Run) -> Space:
     return with_int8_form(space, "static", run.work.json("int8", lambda: faster_dynamic(space, table)))
 
 
-def priced(run: Run, space: Space) -> tuple[Prices, Measured]:
-    """The costs of the space's plans on this machine."""
+def priced(run: Run, space: Space, timed: bool | None = None) -> tuple[Prices, Measured]:
+    """The costs of the space's plans on this machine; ``timed``: whether latency is one, None as the recipe says."""
     recipe, slow = run.recipe, run.recipe.minds_size_alone()
-    table = table_for(recipe.device, recipe.threads, recipe.batch) if recipe.wants_latency() else None
+    timed = recipe.wants_latency() if timed is None else timed
+    table = table_for(recipe.device, recipe.threads, recipe.batch) if timed else None
 
     def compute() -> dict[str, Any]:
         prices, original = price(

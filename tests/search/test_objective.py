@@ -10,10 +10,11 @@ import torch
 from coldpress.cost.macs import macs_cost
 from coldpress.cost.size import size_cost
 from coldpress.energy.correlation import measure_plans, random_plans
-from coldpress.errors import SearchError
+from coldpress.errors import SearchError, TaskError
 from coldpress.network import evaluating
 from coldpress.plan import Option, Plan, Unit
 from coldpress.problem import Cost, Energy, Factor, Problem
+from coldpress.recipe import KINDS, Recipe
 from coldpress.search.objective import Objective, SearchSettings, offered
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
@@ -37,7 +38,7 @@ def objective(*extra: Cost, limits: dict[str, float | str] | None = None, **sett
     (inputs,) = images(100, seed=5)
     with evaluating(model):
         labels = model(inputs).argmax(1)
-    chosen = SearchSettings(**{"rungs": 1, **settings})  # type: ignore[arg-type]
+    chosen = SearchSettings(**{"rungs": 1, "objectives": ("kl",), **settings})  # type: ignore[arg-type]
     return Objective(space, Effects(model, space, moments), problem, ([inputs], labels), chosen)
 
 
@@ -62,13 +63,32 @@ def test_the_values_are_those_of_the_network_with_the_plan_carried_out(plain: Ob
     assert "forward" not in vars(model.first.conv1)
 
 
-def test_the_fitness_is_the_published_sum(plain: Objective) -> None:
+def test_the_fitness_is_the_published_sum() -> None:
     settings = SearchSettings()
     assert settings.fitness(0.914, 0.18914, 268e6) == pytest.approx(0.7 * 0.086 + 0.2 * 0.9457 + 0.1 * 268 / 300)
-    found = plain.value({})
+    found = objective(Cost("latency", (), 0.05), objectives=("fitness",)).value({})
     assert found["accuracy"] == 1.0
     assert found["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert found["fitness"] == pytest.approx(0.2 * 50 / 200 + 0.1 * found["size"] / 300e6)
+
+
+def test_a_fitness_with_latency_is_not_given_where_latency_is_not_known(plain: Objective) -> None:
+    assert np.isnan(plain.value({})["fitness"])
+    found = objective(objectives=("fitness",), weights=(0.7, 0.0, 0.1)).value({})
     assert found["fitness"] == pytest.approx(0.1 * found["size"] / 300e6)
+
+
+def test_what_the_objectives_count_is_decided_and_measured() -> None:
+    recipe = Recipe(budget=("macs=50%",))
+    fitness, sizes, kl = (SearchSettings(objectives=names) for names in (("fitness",), ("kl", "size"), ("kl",)))
+    assert recipe.kinds(fitness.costs) == KINDS == recipe.kinds(sizes.costs)
+    assert recipe.kinds(kl.costs) == recipe.kinds() == ("width", "rank", "depth")
+    narrow = Recipe(budget=("macs=50%",), units=("width", "depth"))
+    assert narrow.wants_latency(fitness.costs)
+    assert not narrow.wants_latency(kl.costs)
+    assert not narrow.wants_latency(SearchSettings(weights=(0.7, 0.0, 0.1)).costs)
+    with pytest.raises(TaskError, match="neither budget nor objective speaks of what would count for vocabulary"):
+        Recipe(units=("vocabulary",)).kinds(("latency",))
 
 
 def test_a_study_finds_a_plan_and_the_plan_gives_its_parameters_back(plain: Objective) -> None:
@@ -112,8 +132,20 @@ def test_limits_are_constraints_and_trials_that_fall_behind_are_stopped() -> Non
         assert trial.constraints == pytest.approx({"macs": over})
 
 
+def test_logits_that_are_many_are_computed_anew_for_each_trial_to_the_same_values(
+    plain: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plain.original is not None
+    monkeypatch.setattr("coldpress.search.objective.MOST_LOGITS", 33 * 5)
+    small = objective()
+    assert (small.original, small.batch) == (None, 33)
+    (choices,) = (plain.allowed(drawn) for drawn in random_plans(plain.space, 1, seed=1, most=0.9))
+    assert small.value(choices) == pytest.approx(plain.value(choices), rel=1e-4, nan_ok=True)
+    assert "forward" not in vars(small.effects.model.first.conv1)
+
+
 def test_several_objectives_are_given_in_their_order_and_directions() -> None:
-    several = objective(objectives=("accuracy", "macs"))
+    several = objective(objectives=("accuracy", "macs"), weights=(0.7, 0.0, 0.3))
     assert several.settings.directions == ["maximize", "minimize"]
     assert not several.settings.pruned
     study = optuna.create_study(directions=several.settings.directions)
@@ -135,5 +167,6 @@ def test_another_space_or_a_missing_cost_is_refused(plain: Objective) -> None:
     data = (plain.inputs, plain.labels)
     with pytest.raises(SearchError, match="not those that the study"):
         Objective(plain.space, plain.effects, problem, data, plain.settings)
-    with pytest.raises(SearchError, match="latency was not measured"):
-        objective(objectives=("latency",))
+    for names in (("latency",), ("fitness",), ("kl", "macs")):  # of the last, the fitness chooses from the front
+        with pytest.raises(SearchError, match=f"{' and '.join(names)} would leave latency out"):
+            objective(objectives=names)

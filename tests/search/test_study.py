@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from coldpress.errors import SearchError
+from coldpress.errors import SearchError, StorageError
 from coldpress.problem import Energy, Problem
 from coldpress.recipe import Recipe
+from coldpress.search import patience
 from coldpress.search import storage as storages
 from coldpress.search.objective import SearchSettings
 from coldpress.search.samplers import SAMPLERS, sampler
@@ -195,6 +197,93 @@ def test_a_database_that_is_locked_or_not_there_is_told(tmp_path: Path) -> None:
         with pytest.raises(SearchError, match=r"database is locked.*is not locked"):
             use()
     other.close()
+
+
+def lock(place: Path) -> sqlite3.Connection:
+    other = sqlite3.connect(place, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+def test_a_database_that_is_locked_for_a_moment_ends_neither_trial_nor_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Search.create(f"sqlite:///{tmp_path}/s.db?timeout=0.05", "one", Recipe(), QUICK, PROBLEM, "key")
+    search.slots.fill(3)
+    others: list[sqlite3.Connection] = []
+    waited: list[float] = []
+
+    def waiting(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            others[-1].close()
+
+    def locked(trial: optuna.Trial) -> tuple[float, ...]:
+        if not others:
+            others.append(lock(tmp_path / "s.db"))
+        return loss(trial)
+
+    monkeypatch.setattr(patience, "sleep", waiting)
+    assert search.run(locked) == 3
+    assert waited == [0.5, 1.0]
+    waited.clear()
+    search.slots.fill(4)
+    trial = search.slots.claim()
+    assert trial is not None
+    others.append(lock(tmp_path / "s.db"))
+    with storages.beating(search.slots.storage, trial._trial_id, 0.01):
+        deadline = time.monotonic() + 60.0
+        while len(waited) < 2 or storages.BEAT not in search.study.get_trials()[3].user_attrs:
+            assert time.monotonic() < deadline
+
+
+def test_a_database_that_stays_locked_ends_the_search_which_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"sqlite:///{tmp_path}/s.db?timeout=0.01"
+    search = Search.create(place, "one", Recipe(), QUICK, PROBLEM, "key")
+    search.slots.fill(3)
+    others: list[sqlite3.Connection] = []
+
+    def locked(trial: optuna.Trial) -> tuple[float, ...]:
+        if trial.number == 1:
+            others.append(lock(tmp_path / "s.db"))
+        return loss(trial)
+
+    monkeypatch.setattr(patience, "sleep", lambda _: None)
+    with pytest.raises(StorageError, match=r"does not answer any more \(.*locked.*finished trials are kept.*same comm"):
+        search.run(locked)
+    others[0].close()
+    again = Search.join(place, "one")
+    again.slots.grace = 0.0  # the worker of the trial that was cut short is this process
+    assert again.run(loss) == 2
+    assert again.slots.done() == 3
+
+
+def test_where_signs_of_life_could_not_be_given_a_worker_is_not_taken_for_dead(tmp_path: Path) -> None:
+    search = start(tmp_path / "j.log", 1)
+    trial = search.slots.claim()
+    assert trial is not None
+    trial.set_user_attr(storages.WORKER, "another-machine 1 1")
+    search.slots.grace = 0.0
+    search.slots.storage.trouble = time.monotonic() + 3600.0
+    assert [search.slots.sweep(), search.slots.sweep()] == [0, 0]
+    search.slots.storage.trouble = 0.0
+    assert search.slots.sweep() == 1
+
+
+def test_a_trial_that_kills_every_worker_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    search = start(tmp_path / "j.log", 1)
+    for _ in range(1 + storages.MOST_RETRIES):
+        trial = search.slots.claim()
+        assert trial is not None
+        trial.set_user_attr(storages.WORKER, f"{socket.gethostname()} {2**22 + 1} 1")
+        assert search.slots.sweep() == 1
+    assert (search.slots.left(), search.slots.done()) == (0, 1)
+    assert "trial 3 is given up: all 4 workers that tried it died" in caplog.text
+    search.slots.fill(1)
+    assert search.run(loss) == 0
+    assert search.study.trials[-1].user_attrs["error"].startswith("all 4 workers")
 
 
 def test_a_database_works_as_a_journal_does(tmp_path: Path) -> None:

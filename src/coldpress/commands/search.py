@@ -21,15 +21,17 @@ from coldpress.artifact import check_output
 from coldpress.commands.compress import carry_out, read_choices
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import Tell, out, progress_bars
-from coldpress.errors import TaskError
+from coldpress.errors import CheckpointError, SearchError, TaskError
 from coldpress.recipe import Recipe
+from coldpress.recovery.attention import check_attention
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 from coldpress.run import Run
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
 from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
-from coldpress.search.storage import open_storage
-from coldpress.search.study import Search, feasible
+from coldpress.search.storage import ERROR, RETRY, open_storage
+from coldpress.search.study import ELSEWHERE, PLACED, Search, feasible
+from coldpress.steps import training_settings
 from coldpress.task import Task
 from coldpress.workspace import Workspace
 
@@ -56,14 +58,19 @@ def run(
     check_alone("search")
     if folder is not None:
         check_output(folder, overwrite)
+    if log is not None:
+        check_log(log)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     open_storage(storage)  # before time is spent
     task = read_task(recipe)
+    training_settings(recipe)  # what only the recovery would refuse
+    if recipe.attention_weight > 0:
+        check_attention(task.model, task.example_inputs)
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
             run = Run(task, recipe, Workspace(Path(nowhere) / "search", study_key(task, recipe)), tell)
-            space, found = effects(run)
-            problem = priced_problem(run, space)
+            space, found = effects(run, settings)
+            problem = priced_problem(run, space, settings)
         search = Search.create(storage, name, recipe, settings, problem, study_key(task, recipe))
         objective = Objective(space, found, search.problem, trial_data(task, recipe, settings.images), settings)
         if plan is not None:
@@ -89,11 +96,15 @@ def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = Search.join(storage, name)
     recipe = search.recipe.changed(given)
-    task = read_task(recipe)
+    try:
+        task = read_task(recipe)
+    except (TaskError, CheckpointError) as error:
+        raise SearchError(f"the study's model or data cannot be read here: {error}; {ELSEWHERE}") from error
     search.check_key(study_key(task, recipe))
     with progress_bars() as tell:
         with tempfile.TemporaryDirectory(prefix="coldpress-") as nowhere:
-            space, found = effects(Run(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell))
+            run = Run(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell)
+            space, found = effects(run, search.settings)
         data = trial_data(task, recipe, search.settings.images)
         finished = work_off(search, Objective(space, found, search.problem, data, search.settings), timeout, tell)
     out.print(f"{finished} trials done here, {search.slots.done()} in all")
@@ -119,8 +130,9 @@ def helpers(count: int, storage: str, name: str, recipe: Recipe) -> Iterator[Non
     share = max((os.cpu_count() or 1) // (count + 1), 1)
     torch.set_num_threads(share)
     command = [sys.executable, "-m", "coldpress", "worker", storage, "--study-name", name]
-    for flag, value in (("--weights", recipe.weights), ("--data-dir", recipe.data_dir)):
-        command += [flag, value] if value is not None else []
+    for field in PLACED:  # as they are called here; the study may have been started elsewhere
+        value = getattr(recipe, field)
+        command += [f"--{field.replace('_', '-')}", value] if value is not None else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(share)}
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(count)]
     try:
@@ -174,6 +186,13 @@ def show(search: Search, best: list[optuna.trial.FrozenTrial]) -> None:
     out.print(table)
 
 
+def check_log(path: Path) -> None:
+    """Raise TaskError where the trials cannot be written to ``path``."""
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+        raise TaskError(f"--trials-out {path} cannot be written: give the path of a file in a folder that is there")
+
+
 def write_log(search: Search, path: Path) -> None:
     """Every trial as a line of CSV, or with the ending .json as an entry of a list."""
     rows = []
@@ -183,7 +202,8 @@ def write_log(search: Search, path: Path) -> None:
         row |= {name: trial.user_attrs.get(name) for name in ("accuracy", "kl")}
         row |= trial.user_attrs.get("costs", {})
         row |= {"feasible": feasible(trial), "seconds": trial.duration.total_seconds() if trial.duration else None}
-        rows.append({**row, "params": trial.params, "retry_of": trial.user_attrs.get("retry_of")})
+        row |= {"params": trial.params} | {name: trial.user_attrs.get(name) for name in (RETRY, ERROR)}
+        rows.append(row)
     beside = path.with_name(path.name + ".partial")
     with beside.open("w", newline="") as file:
         if path.suffix == ".json":

@@ -29,6 +29,8 @@ DIRECTIONS = {
 ORDERED = ("width", "vocabulary")
 """Kinds of unit whose options have an order; a sampler is given their position."""
 BATCH = 64
+MOST_LOGITS = 2**26
+"""Numbers (of 4 bytes) that a batch's logits may have, and all of the original's that are kept."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,18 @@ class SearchSettings:
         return [DIRECTIONS[name] for name in self.objectives]
 
     @property
+    def costs(self) -> tuple[str, ...]:
+        """The costs that the objectives speak of: latency, size, macs."""
+        weights = zip(("latency", "size"), self.weights[1:])
+        weighed = [name for name, weight in weights if weight > 0] if "fitness" in self.objectives else []
+        return tuple(name for name in ("latency", "size", "macs") if name in (*self.objectives, *weighed))
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether latency decides: as an objective, in the fitness, or in the choice from a front, by the fitness."""
+        return "latency" in self.costs or (len(self.objectives) > 1 and self.weights[1] > 0)
+
+    @property
     def pruned(self) -> bool:
         """Whether trials that fall behind are stopped early."""
         return len(self.objectives) == 1 and self.rungs > 1 and self.sampler in SAMPLERS and self.sampler != "legacy"
@@ -111,7 +125,7 @@ class Objective:
         settings: how the search is run.
 
     Raises:
-        SearchError: the problem is of other units, or lacks a cost that is an objective.
+        SearchError: the problem is of other units, or lacks a cost that an objective counts.
     """
 
     def __init__(
@@ -124,15 +138,19 @@ class Objective:
     ) -> None:
         if problem.labels != tuple(tuple(option.label for option in unit.options) for unit in space.units):
             raise SearchError("the units of this model are not those that the study was started with")
-        missing = [name for name in settings.objectives if name == "latency" and name not in problem.costs]
-        if missing:
-            raise SearchError("latency was not measured for this study: give --units with bits or rank, or a budget")
+        if settings.needs_latency and "latency" not in problem.costs:
+            raise SearchError(
+                f"{' and '.join(settings.objectives)} would leave latency out, which was not measured for this study: "
+                "give the problem a cost of latency, or latency no weight in --fitness"
+            )
         self.space, self.effects, self.problem, self.settings = space, effects, problem, settings
         self.inputs, self.labels = list(data[0]), data[1]
         self.labels_of = {unit.name: offered(unit, settings.options) for unit in space.units}
         with evaluating(effects.model):
-            parts = [self._part(start) for start in range(0, len(self.labels), BATCH)]
-            self.original = [logits_of(effects.model(*part)) for part in parts]
+            each = logits_of(effects.model(*[tensor[:1] for tensor in self.inputs])).numel()
+            self.batch = max(min(BATCH, MOST_LOGITS // each), 1)
+            keeps = each * len(self.labels) <= MOST_LOGITS
+            self.original = [self._logits(start) for start in self._starts()] if keeps else None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """The objectives' values.
@@ -203,29 +221,38 @@ class Objective:
         return found
 
     def values(self, choices: Mapping[str, str]) -> Iterator[tuple[int, dict[str, float]]]:
-        """After each rung: how many samples were seen, and what can be an objective, on them (kl in nats)."""
+        """After each rung: how many samples were seen, and what can be an objective, on them (kl in nats).
+
+        The fitness is NaN where latency counts in it and is not known.
+        """
         costs = self.problem.costs_of(self.space.indices(choices))
+        latency = costs.get("latency", math.nan if self.settings.weights[1] else 0.0)
         for seen, accuracy, kl in self._run(choices):
-            fitness = self.settings.fitness(accuracy, costs.get("latency", 0.0), costs["size"])
+            fitness = self.settings.fitness(accuracy, latency, costs["size"])
             yield seen, {**costs, "accuracy": accuracy, "kl": kl, "fitness": fitness}
 
     def _run(self, choices: Mapping[str, str]) -> Iterator[tuple[int, float, float]]:
         right, kl, rung = 0.0, 0.0, math.ceil(len(self.labels) / self.settings.rungs)
-        model = self.effects.model
-        with evaluating(model), forwarding(model, self.effects.replacements(choices)):
-            for start, original in zip(range(0, len(self.labels), BATCH), self.original):
-                logits = logits_of(model(*self._part(start)))
-                labels = self.labels[start : start + BATCH]
+        model, replaced = self.effects.model, self.effects.replacements(choices)
+        with evaluating(model):
+            for i, start in enumerate(self._starts()):
+                original = self._logits(start) if self.original is None else self.original[i]
+                with forwarding(model, replaced):
+                    logits = self._logits(start)
+                labels = self.labels[start : start + self.batch]
                 share = len(labels) / len(logits)  # of a sample in a row
                 right += share * int((logits.argmax(1) == labels.reshape(-1)).sum())
                 wanted, given = (F.log_softmax(t.float(), dim=1) for t in (original, logits))
                 kl += share * float(F.kl_div(given, wanted, reduction="sum", log_target=True))
-                seen = min(start + BATCH, len(self.labels))
+                seen = min(start + self.batch, len(self.labels))
                 if seen // rung > start // rung or seen == len(self.labels):
                     yield seen, right / seen, kl / seen
 
-    def _part(self, start: int) -> list[Tensor]:
-        return [tensor[start : start + BATCH] for tensor in self.inputs]
+    def _starts(self) -> range:
+        return range(0, len(self.labels), self.batch)
+
+    def _logits(self, start: int) -> Tensor:
+        return logits_of(self.effects.model(*[tensor[start : start + self.batch] for tensor in self.inputs]))
 
 
 def offered(unit: Unit, count: int) -> list[str]:

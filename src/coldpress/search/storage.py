@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -17,12 +18,17 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from coldpress.errors import SearchError
+from coldpress.errors import SearchError, StorageError
+from coldpress.search.patience import Patient, first_line
 
-WORKER, BEAT, DEAD, RETRY = "worker", "beat", "dead", "retry_of"
+logger = logging.getLogger("coldpress.search")
+
+WORKER, BEAT, DEAD, RETRY, ERROR = "worker", "beat", "dead", "retry_of", "error"
 BEAT_SECONDS = 10.0
 GRACE_SECONDS = 60.0
 """A worker of another machine that gave no sign of life for so long is taken for dead."""
+MOST_RETRIES = 3
+"""How often a trial is tried again whose worker died: it may be what kills them."""
 
 
 def open_storage(place: str) -> BaseStorage:
@@ -58,10 +64,9 @@ def answering(place: str) -> Iterator[None]:
 
 
 def _useless(place: str, error: BaseException) -> SearchError:
-    words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return SearchError(
-        f"the storage {place} cannot be used ({words}): give the path of a journal file, or the URL of a database "
-        "that is there, may be written, is not locked, and whose driver is installed, sqlite:///search.db say"
+        f"the storage {place} cannot be used ({first_line(error)}): give the path of a journal file, or the URL of a "
+        "database that is there, may be written, is not locked, and whose driver is installed, sqlite:///search.db say"
     )
 
 
@@ -81,7 +86,7 @@ class Slots:
     """
 
     study: optuna.Study
-    storage: BaseStorage
+    storage: Patient
     grace: float = GRACE_SECONDS
     _seen: dict[int, tuple[object, float]] = field(default_factory=dict)
 
@@ -110,18 +115,33 @@ class Slots:
         return None
 
     def sweep(self) -> int:
-        """End the trials of dead workers and queue them again, with what was sampled; how many there were."""
+        """End the trials of dead workers and queue them again, with what was sampled; how many there were.
+
+        One that was tried again `MOST_RETRIES` times is given up, with a warning.
+        """
         return sum(self._retried(trial) for trial in self._trials((TrialState.RUNNING,)) if self._is_dead(trial))
 
     def _retried(self, trial: FrozenTrial) -> bool:
-        key = self._key(trial)
+        key, retries = self._key(trial), self._retries(trial)
+        why = f"all {retries + 1} workers that tried it died, for want of memory perhaps"
         try:
-            self.storage.set_trial_user_attr(key, DEAD, True)
+            self.storage.set_trial_user_attr(key, *((DEAD, True) if retries < MOST_RETRIES else (ERROR, why)))
             self.storage.set_trial_state_values(key, TrialState.FAIL)
         except UpdateFinishedTrialError:  # another worker was first, or this one was only slow
             return False
+        if retries >= MOST_RETRIES:
+            logger.warning("trial %d is given up: %s", trial.number, why)
+            return True
         self.study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
         return True
+
+    def _retries(self, trial: FrozenTrial) -> int:
+        """How often a trial was tried before."""
+        before = {other.number: other.user_attrs.get(RETRY) for other in self._trials()}
+        count, number = 0, trial.user_attrs.get(RETRY)
+        while number is not None:
+            count, number = count + 1, before[number]
+        return count
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         host, _, process = str(trial.user_attrs.get(WORKER, "")).partition(" ")
@@ -131,7 +151,8 @@ class Slots:
         last, since = self._seen.setdefault(trial.number, (sign, now))
         if last != sign:
             self._seen[trial.number] = (sign, now)
-        return last == sign and now - since > self.grace
+        silent = now - max(since, self.storage.trouble)  # where the storage was locked, signs could not be given
+        return last == sign and silent > self.grace
 
     def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states)
@@ -161,15 +182,15 @@ def _answers(process: int) -> bool:
 
 
 @contextmanager
-def beating(storage: BaseStorage, trial: int, seconds: float = BEAT_SECONDS) -> Iterator[None]:
-    """Give signs of life of a running trial (its storage id) from a thread."""
+def beating(storage: Patient, trial: int, seconds: float = BEAT_SECONDS) -> Iterator[None]:
+    """Give signs of life of a running trial (its storage id) from a thread, which outlives a storage's silence."""
     over = threading.Event()
 
     def beat() -> None:
         count = 0
         while not over.wait(seconds):
             count += 1
-            with suppress(UpdateFinishedTrialError):
+            with suppress(UpdateFinishedTrialError, StorageError, OSError):
                 storage.set_trial_user_attr(trial, BEAT, count)
 
     thread = threading.Thread(target=beat, daemon=True)

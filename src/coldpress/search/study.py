@@ -11,25 +11,32 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from coldpress import __version__
-from coldpress.errors import SearchError
+from coldpress.errors import SearchError, StorageError
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.search.objective import Objective, SearchSettings
+from coldpress.search.patience import Patient
 from coldpress.search.prepare import DEPENDED
 from coldpress.search.samplers import sampler
-from coldpress.search.storage import Slots, answering, beating, open_storage
+from coldpress.search.storage import ERROR, Slots, answering, beating, open_storage
+from coldpress.zoo.places import full_path, placed_data, placed_model
 
 logger = logging.getLogger("coldpress.search")
 
 SETUP = "coldpress"
 SQLITE = "sqlite:///"
+PLACED = {"model": placed_model, "weights": full_path, "data": placed_data, "data_dir": full_path}
+"""Settings that name files."""
+WORDS = ("pretrained", "random")
+ELSEWHERE = "where its files lie elsewhere on this machine, give --model, --weights, --data or --data-dir"
 MOST_FAILURES = 3
 """Trials of one worker that may fail one after the other before it gives up."""
 WAIT_SECONDS = 0.5
@@ -69,9 +76,8 @@ class Search:
         """
         storage = open_storage(place)
         with answering(place):
-            study = optuna.create_study(
-                storage=storage, study_name=name, directions=settings.directions, load_if_exists=True
-            )
+            optuna.create_study(storage=storage, study_name=name, directions=settings.directions, load_if_exists=True)
+        study, patient = _patiently(storage, place, name)
         setup = {
             "version": __version__,
             "key": key,
@@ -86,7 +92,7 @@ class Search:
             study.set_user_attr(SETUP, setup)
         else:
             _check(place, name, known, setup)
-        return cls(study, Slots(study, storage), known or setup)
+        return cls(study, Slots(study, patient), known or setup)
 
     @classmethod
     def join(cls, place: str, name: str, worker: int | None = None) -> Search:
@@ -101,21 +107,24 @@ class Search:
         storage = open_storage(place)
         try:
             with answering(place):
-                study = optuna.load_study(storage=storage, study_name=name)
+                optuna.load_study(storage=storage, study_name=name)
         except KeyError as error:
             there = ", ".join(optuna.get_all_study_names(storage)) or "none"
             raise SearchError(f"no study is called {name!r} in {place}; there are: {there}") from error
+        study, patient = _patiently(storage, place, name)
         setup = study.user_attrs.get(SETUP)
         if setup is None:
             raise SearchError(f"the study {name!r} in {place} is not coldpress': choose another --study-name")
         if setup["version"] != __version__:
             raise SearchError(f"the study was started by coldpress {setup['version']}, this is {__version__}")
-        return cls(study, Slots(study, storage), setup, os.getpid() if worker is None else worker)
+        return cls(study, Slots(study, patient), setup, os.getpid() if worker is None else worker)
 
     def check_key(self, key: str) -> None:
         """Raise SearchError when the model or the data here are not those of the study."""
         if key != self.setup["key"]:
-            raise SearchError("the model's weights or the data here are not those that this study was started with")
+            raise SearchError(
+                f"the model's weights or the data here are not those that this study was started with; {ELSEWHERE}"
+            )
 
     def run(self, objective: Objective, timeout: float | None = None, progress: Progress | None = None) -> int:
         """Work off trials until none is queued or running anywhere; how many this worker finished.
@@ -127,6 +136,7 @@ class Search:
 
         Raises:
             SearchError: several trials failed one after the other.
+            StorageError: the storage does not answer any more; finished trials are in it.
         """
         start, finished, failures = time.monotonic(), 0, 0
         while timeout is None or time.monotonic() - start < timeout:
@@ -154,9 +164,11 @@ class Search:
                     values, state = objective(trial), TrialState.COMPLETE
                 except optuna.TrialPruned:
                     values, state = None, TrialState.PRUNED
+                except StorageError:
+                    raise
                 except Exception as error:
                     logger.warning("trial %d failed: %s", trial.number, error)
-                    trial.set_user_attr("error", str(error)[:500])
+                    trial.set_user_attr(ERROR, str(error)[:500])
                     self.study.tell(trial, state=TrialState.FAIL)
                     return error
             self.study.tell(trial, values, state)
@@ -187,12 +199,18 @@ def feasible(trial: FrozenTrial) -> bool:
     return all(value <= 0.0 for value in trial.constraints.values())
 
 
+def _patiently(storage: BaseStorage, place: str, name: str) -> tuple[optuna.Study, Patient]:
+    """A study that outlasts moments in which its storage does not answer."""
+    patient = Patient(storage, place)
+    return optuna.load_study(storage=cast(BaseStorage, patient), study_name=name), patient
+
+
 def _plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON-ready data, files by their full paths."""
     data: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-    for name in ("weights", "data_dir"):
-        if data[name] is not None and Path(data[name]).exists():
-            data[name] = str(Path(data[name]).resolve())
+    for name, placed in PLACED.items():
+        if data[name] is not None and data[name] not in WORDS:
+            data[name] = placed(data[name])
     return data
 
 
@@ -206,7 +224,8 @@ def _check(place: str, name: str, known: dict[str, Any], given: dict[str, Any]) 
     if known["version"] != given["version"]:
         other = [f"version {known['version']}, not {given['version']}"]
     elif known["key"] != given["key"] and not other:
-        other = ["another model or other data"]
+        names = [f"{name} {known['recipe'].get(name)!r}, not {given['recipe'][name]!r}" for name in ("model", "data")]
+        other = [f"another model or other data ({'; '.join(names)})"]
     if other:
         raise SearchError(
             f"the study {name!r} in {place} was started with {'; '.join(other)}: repeat its settings, or choose "
