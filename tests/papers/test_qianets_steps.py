@@ -57,10 +57,18 @@ def test_what_cannot_be_done_is_said(caplog: pytest.LogCaptureFixture) -> None:
     student = corrected(model, inputs, inputs, 1.0, rank=1000, attention=False)
     assert "sparsity 1 is more than can go: every group keeps at least one channel" in caplog.text
     assert "nothing is factorised: no layer is smaller with factors of rank 1000" in caplog.text
+    assert "rank 1000 is above the full rank of" in caplog.text
+    assert "left whole" in caplog.text
     assert parameters(student) < parameters(model)
     alone = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     corrected(alone, (torch.randn(4, 12),), (torch.randn(4, 12),), 0.5, rank=None, attention=False)
     assert "nothing is pruned: this network has no channels that can go" in caplog.text
+
+
+def test_a_published_rank_above_full_is_cut_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    layers = nn.Sequential(nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 5))
+    as_published(layers, 0.1, rank=6)
+    assert "rank 6 is above the full rank of 2 (5): cut to it" in caplog.text
 
 
 def test_factors_of_a_low_rank_layer_compute_what_it_did() -> None:

@@ -33,6 +33,8 @@ logger = logging.getLogger("coldpress.papers")
 BLOCKS = ("BasicBlock", "Bottleneck", "Inception", "_DenseBlock")
 """Types of blocks of torchvision's networks that attention is put behind."""
 LBFGS_STEPS = 5
+NAMED = 8
+"""Layers that a warning names."""
 
 
 def as_published(
@@ -61,14 +63,16 @@ def as_published(
     """
     check_amounts(sparsity, rank, entanglement)
     student, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
-    layers = [
-        module
+    layers = {
+        name: module
         for name, module in student.named_modules()
         if isinstance(module, LAYER_TYPES) and not under(name, ignored)
-    ]
+    }
     if not layers:
         raise SurgeryError("this network has no convolution or linear layer: there is nothing to prune")
-    for module in layers:
+    full = {name: min(module.get_parameter("weight").flatten(1).shape) for name, module in layers.items()}
+    _warn_above_full(full, rank, "cut to it")
+    for module in layers.values():
         weight = module.get_parameter("weight")
         value = weight.detach().cpu().float().clone()
         value[_random_mask(value.shape, sparsity, entanglement, generator)] = 0.0
@@ -154,12 +158,15 @@ def factorise(
     Args:
         model, example_inputs, inputs, rank, table, ignored: as of `corrected`.
     """
-    wanted = {}
+    wanted, full = {}, {}
     for name, shape in layer_shapes(model, example_inputs).items():
         factored = replace(shape, method="svd", rank=(rank,))
         large = (shape.kind == "linear" or shape.kernel != (1, 1)) and not under(name, ignored)
-        if large and shape.groups == 1 and factors(model.get_submodule(name)) and factored.factors_pay:
-            wanted[name] = factored
+        if large and shape.groups == 1 and factors(model.get_submodule(name)):
+            (full[name],) = factored.full_rank
+            if factored.factors_pay:
+                wanted[name] = factored
+    _warn_above_full(full, rank, "left whole")
     if table is not None and wanted:
         dense = {name: replace(shape, method="dense", rank=()) for name, shape in wanted.items()}
         table.measure([*wanted.values(), *dense.values()])
@@ -195,6 +202,15 @@ def check_amounts(sparsity: float, rank: int | None, entanglement: float) -> Non
         raise SurgeryError(f"rank is {rank!r}; it must be 1 or more")
     if not 0.0 <= entanglement <= 1.0:
         raise SurgeryError(f"entanglement is {entanglement!r}; it is a probability and must be in [0, 1]")
+
+
+def _warn_above_full(full: Mapping[str, int], rank: int, outcome: str) -> None:
+    """Say which layers have a lower full rank than was asked for, and what becomes of them."""
+    lower = [f"{name} ({most})" for name, most in full.items() if most < rank]
+    if lower:
+        more = f" and {len(lower) - NAMED} more" if len(lower) > NAMED else ""
+        shown = ", ".join(lower[:NAMED])
+        logger.warning("rank %d is above the full rank of %s%s: %s", rank, shown, more, outcome)
 
 
 def _random_mask(shape: torch.Size, sparsity: float, entanglement: float, generator: torch.Generator) -> Tensor:
