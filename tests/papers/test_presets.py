@@ -54,6 +54,10 @@ def test_corrected_steps_keep_a_budget_with_the_least_sparsity(task: Task, tmp_p
     assert 0.0 < metrics["preset"]["sparsity"] < 0.8
     kinds = {type(module) for module in result.model.modules()}
     assert {ECA, Factorized} <= kinds
+    rows = metrics["factors"]["layers"]
+    assert [row["layer"] for row in rows] == [n for n, m in result.model.named_modules() if isinstance(m, Factorized)]
+    assert all(row["ok"] and row["rank"] == [4] for row in rows)  # by the same times that they were chosen by
+    assert "dense layer: passed (times measured)" in (out / "report.html").read_text()
     again = load(out, Net)
     x = torch.randn(3, 3, 16, 16)
     torch.testing.assert_close(again(x), result.model.eval()(x))
@@ -66,6 +70,7 @@ def test_published_steps_save_nothing(task: Task, tmp_path: Path) -> None:
     assert after["parameters"] == before["parameters"]
     assert after["macs"] == before["macs"]
     assert result.plan.structure == {}
+    assert "factors" not in result.metrics
 
 
 @pytest.mark.parametrize(
