@@ -47,9 +47,7 @@ def test_a_factor_layer_is_known_again_from_the_network_alone(shape: LayerShape,
     assert replace(shape, method="dense", rank=()) == whole
 
 
-def test_slower_factors_are_told_in_figures_and_in_the_report(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_slower_factors_are_told_in_figures_and_in_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     few, many = (LayerShape("linear", 512, 512, method="svd", rank=(rank,)) for rank in (16, 500))
     network = nn.Sequential(build_factors(few), build_factors(many), nn.Linear(512, 512))
     found = check_factors(network, (torch.randn(1, 512),), {}, Recipe(device="rpi4"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -80,20 +80,30 @@ def _whole(module: Factorized, parts: Sequence[LayerShape]) -> LayerShape:
     first, last = parts[0], parts[-1]
     shape = replace(first, out_channels=last.out_channels, bias=True)
     if isinstance(module, TensorTrain):
-        ends = {"in_channels": module.few * module.many, "out_channels": module.high * module.low}
-        positions = (first.input_size[0] // module.few, 1)
-        return replace(shape, **ends, input_size=positions, method="tensor-train", rank=(module.rank,))
-    # a part of 1 x 1 has stride and dilation 1 and no padding, so that the greatest are the whole's
-    geometry = {
-        field: tuple(max(getattr(part, field)[axis] for part in parts) for axis in (0, 1))
-        for field in ("kernel", "stride", "padding", "dilation")
-    }
+        return replace(
+            shape,
+            in_channels=module.few * module.many,
+            out_channels=module.high * module.low,
+            input_size=(first.input_size[0] // module.few, 1),
+            method="tensor-train",
+            rank=(module.rank,),
+        )
+    ranks = tuple(part.out_channels for part in parts[:-1])
+    method: Method = "svd" if last.kernel == (1, 1) else "spatial"
     if len(parts) == 3:
-        method, rank = ("cp", (parts[1].out_channels,)) if parts[1].groups > 1 else ("tucker", _ranks(parts))
-    else:
-        method, rank = "spatial" if last.kernel != (1, 1) else "svd", _ranks(parts)
-    return replace(shape, **geometry, method=cast(Method, method), rank=rank)
+        method = "cp" if parts[1].groups > 1 else "tucker"
+    return replace(
+        shape,
+        kernel=_greatest(part.kernel for part in parts),
+        stride=_greatest(part.stride for part in parts),
+        padding=_greatest(part.padding for part in parts),
+        dilation=_greatest(part.dilation for part in parts),
+        method=method,
+        rank=ranks[:1] if method == "cp" else ranks,
+    )
 
 
-def _ranks(parts: Sequence[LayerShape]) -> tuple[int, ...]:
-    return tuple(part.out_channels for part in parts[:-1])
+def _greatest(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """By axis: the whole's, since a part that is 1 along an axis has stride and dilation 1 and no padding there."""
+    heights, widths = zip(*pairs)
+    return max(heights), max(widths)

@@ -111,8 +111,13 @@ def metrics(split: str = "test") -> dict[str, Any]:
             "device": "host",
             "layers": [
                 {
-                    **{"layer": "layer1.1.conv2", "method": "svd", "rank": [32], "bits": 8},
-                    **{"factor_ms": 0.021, "dense_ms": 0.034, "ok": True},
+                    "layer": "layer1.1.conv2",
+                    "method": "svd",
+                    "rank": [32],
+                    "bits": 8,
+                    "factor_ms": 0.021,
+                    "dense_ms": 0.034,
+                    "ok": True,
                 }
             ],
         },

@@ -156,10 +156,10 @@ def factors(metrics: Json) -> tuple[str, bool, list[Row]]:
     source = "times measured" if device == "host" else f"times modelled for {device}, not measured"
     rows = []
     for layer in layers:
-        pair = layer["dense_ms"], layer["factor_ms"]
+        dense, factored = layer["dense_ms"], layer["factor_ms"]
         note = f"{layer['method']} {'x'.join(map(str, layer['rank']))}" + (", int8" if layer["bits"] == 8 else "")
-        change = formats.ratio(*pair, "faster", "slower")
-        rows.append(Row(layer["layer"], *map(formats.milliseconds, pair), change, note))
+        change = formats.ratio(dense, factored, "faster", "slower")
+        rows.append(Row(layer["layer"], formats.milliseconds(dense), formats.milliseconds(factored), change, note))
     return f"No factor layer slower than the dense layer: {words} ({source})", not slower, rows
 
 
