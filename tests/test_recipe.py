@@ -40,6 +40,14 @@ def test_yaml_is_read_back_as_it_was(recipe: Recipe, tmp_path_factory: pytest.Te
     assert again.key() == recipe.key()
 
 
+@pytest.mark.parametrize(("rank", "wanted"), [("20", 20), (20.0, 20), ("energy:0.9", "energy:0.9"), ("evbmf", "evbmf")])
+def test_a_rank_is_a_number_or_a_rule(rank: Any, wanted: int | str, tmp_path: Path) -> None:
+    recipe = Recipe(rank=rank)
+    assert recipe.rank == wanted
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert Recipe.read(tmp_path / "recipe.yaml") == recipe
+
+
 def test_a_vocabulary_is_decided_where_bytes_count_or_a_plan_names_it() -> None:
     assert "vocabulary" in Recipe(budget=("size=50%",)).kinds()
     assert "vocabulary" not in Recipe(budget=("latency=50%",)).kinds()
@@ -64,6 +72,14 @@ def test_a_vocabulary_is_decided_where_bytes_count_or_a_plan_names_it() -> None:
         ({"epochs": 2.5}, "whole number"),
         ({"seed": -1}, "seed is -1"),
         ({"lr": 0}, "lr is 0"),
+        ({"rank": 0}, "rank is 0; allowed: 1 or more"),
+        ({"rank": "-3"}, r"rank is '-3'; give a whole number, energy:SHARE .* or evbmf"),
+        ({"rank": "energy:1.5"}, "above 0 and at most 1"),
+        ({"rank": 2.5}, "rank is 2.5; it must be a whole number"),
+        ({"entanglement": 2}, "from 0 to 1, a probability"),
+        ({"stages": 0}, "stages is 0"),
+        ({"eca_kernel": 4}, "odd, or 0 for none"),
+        ({"eca_kernel": -1}, "odd, or 0 for none"),
         ({"temperature": 0}, "above 0"),
         ({"distil_weight": 1.5}, "between 0"),
         ({"refit_plans": -1}, "refit_plans is -1"),

@@ -133,7 +133,7 @@ class LayerShape:
             "dense": (),
             "svd": (min(outputs, inputs * area),),
             "spatial": (min(inputs * kh, outputs * kw),),
-            "tucker": (inputs, outputs),
+            "tucker": (min(inputs, outputs * area), min(outputs, inputs * area)),
             "cp": (min(inputs * outputs, inputs * area, outputs * area),),
             "tensor-train": (min(few * high, many * low),),
         }

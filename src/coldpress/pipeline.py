@@ -20,8 +20,8 @@ from coldpress.finish import finished
 from coldpress.keys import measurements_key, run_key
 from coldpress.plan import Plan, Space
 from coldpress.problem import Problem
-from coldpress.recipe import ROUND_ONLY, Recipe
-from coldpress.recovery import check_attention
+from coldpress.recipe import PRESET_ONLY, ROUND_ONLY, Recipe
+from coldpress.recovery import check_attention, check_reached
 from coldpress.recovery.parallel import check_alone
 from coldpress.run import Run
 from coldpress.solvers import check_solver
@@ -177,9 +177,9 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
         raise BudgetError("give a budget (latency, size or macs), or max_accuracy_drop, or both; or a plan's choices")
     if given.rounds_weights():
         raise TaskError(f"{', '.join(ROUND_ONLY)} are of coldpress round (round_to_artifact); compress has int8")
-    if given.preset != "curvature" or given.sparsity is not None or given.rank is not None:
+    if given.preset != "curvature" or given.given(PRESET_ONLY):
         raise TaskError(
-            "sparsity and rank are of QIANets' steps: give --preset qianets, or call coldpress.papers.presets."
+            f"{', '.join(PRESET_ONLY)} are of QIANets' steps: give --preset qianets, or call coldpress.papers.presets."
             "compress_by_preset"
         )
     check_alone("compress")
@@ -187,6 +187,8 @@ def _recipe(task: Task, budget: Budget | None, settings: dict[str, Any]) -> Reci
     steps.training_settings(given)
     if given.attention_weight > 0:
         check_attention(task.model, task.example_inputs)
+    if given.epochs and task.train is not None:
+        check_reached(task.model, task.example_inputs)
     if given.energy == "fisher" and (given.units != ("width",) or not given.budget or given.choices):
         raise TaskError(
             f"energy is 'fisher', for single channels in a budget; units are {','.join(given.units)}, the "

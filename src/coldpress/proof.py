@@ -22,6 +22,7 @@ from coldpress.cost.profiles import HOST, profile
 from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, sparsity, time_files
 from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
+from coldpress.factor_check import check_factors
 from coldpress.generation import FILE as WITH_PAST
 from coldpress.generation import export_with_past
 from coldpress.plan import Plan, Space
@@ -95,6 +96,8 @@ def build(
         sample = [tensor[:1].repeat(recipe.batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in task.example_inputs]
         peak = run_within(files["compressed"], sample, memory, recipe.threads)
         metrics["memory"] = {"limit": memory, "peak": peak}
+    if factors := check_factors(student, task.example_inputs, names, recipe):
+        metrics["factors"] = factors
     metrics |= facts
     metrics |= {
         "plan": dict(plan.choices),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +23,8 @@ KINDS = ("width", "rank", "bits", "depth", "vocabulary")
 Int8 = Literal["auto", "static", "dynamic", "both"]
 ROUND_ONLY = ("bits", "average_bits", "group_size")
 """Settings that are of `coldpress round` alone."""
+PRESET_ONLY = ("sparsity", "rank", "entanglement", "stages", "eca_kernel")
+"""Settings that are of QIANets' steps alone."""
 MEASURED = (
     *("int8", "calibration", "refit_images", "random_plans", "threads", "batch", "tokens", "device"),
     *("measure_seconds", "seed", "ignored_layers"),
@@ -42,7 +44,11 @@ class Recipe:
         max_accuracy_drop: points of accuracy that may be lost on validation data; None is no limit.
         objective: what an accuracy limit alone is spent on.
         preset: "curvature", our way; or QIANets' steps, corrected or as published (`coldpress.papers.presets`).
-        sparsity, rank: of these steps: the share of channels (as published: of weights) that goes, and of the factors.
+        sparsity, rank: of these steps: the share of channels (as published: of weights) that goes, and of the factors:
+            a number, or a rule for each layer, "energy:0.9" (of squared singular values kept) or "evbmf".
+        entanglement, stages: of these steps too: how probably what goes takes its neighbours along, and in how many
+            steps the sparsity is reached.
+        eca_kernel: of the channel attention behind blocks: odd; 0: there is none; None: by the paper's rule.
         solver, energy, units: how the plan is found; "fisher" chooses channels, heads and neurons one by one (of units
             it takes "width" alone), the others widths, ranks, bits and blocks together.
         int8: the form of int8 that linear layers are offered: static, dynamic, both; or, for those between floats, the
@@ -77,7 +83,10 @@ class Recipe:
     objective: Objective = "latency"
     preset: str = "curvature"
     sparsity: float | None = None
-    rank: int | None = None
+    rank: int | str | None = None
+    entanglement: float = 0.1
+    stages: int = 3
+    eca_kernel: int | None = None
     solver: str = "auto"
     energy: str = "curvature"
     units: tuple[str, ...] = KINDS
@@ -120,12 +129,16 @@ class Recipe:
             kind = {"int": int, "float": float}.get(str(entry.type).removesuffix(" | None"))
             if kind is not None and value is not None:
                 object.__setattr__(self, entry.name, _number(entry.name, value, kind))
+        object.__setattr__(self, "rank", None if self.rank is None else _rank(self.rank))
         kinds = (*KINDS, *MORE_METHODS)
         allowed: dict[str, tuple[bool, str]] = {
             "units": (bool(self.units) and set(self.units) <= set(kinds), f"some of {', '.join(kinds)}"),
             "preset": (self.preset in PRESETS, ", ".join(PRESETS)),
             "sparsity": (self.sparsity is None or 0 <= self.sparsity <= 1, "from 0 to 1, the share that goes"),
-            "rank": (self.rank is None or self.rank >= 1, "1 or more"),
+            "rank": (not isinstance(self.rank, int) or self.rank >= 1, "1 or more"),
+            "entanglement": (0 <= self.entanglement <= 1, "from 0 to 1, a probability"),
+            "stages": (self.stages >= 1, "1 or more"),
+            "eca_kernel": ((kernel := self.eca_kernel or 1) > 0 and kernel % 2 == 1, "odd, or 0 for none"),
             "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
             "choices": (all("=" in text for text in self.choices), "texts such as layer1.0.conv1:width=16"),
             "int8": (self.int8 in get_args(Int8), ", ".join(get_args(Int8))),
@@ -224,7 +237,11 @@ class Recipe:
 
     def rounds_weights(self) -> bool:
         """Whether it is a recipe of `coldpress round`."""
-        return any(getattr(self, name) is not None for name in ROUND_ONLY)
+        return bool(self.given(ROUND_ONLY))
+
+    def given(self, names: Sequence[str]) -> list[str]:
+        """Those of some settings that are not at their defaults."""
+        return [name for name in names if getattr(self, name) != getattr(Recipe, name)]
 
     def key(self) -> str:
         """Changes when a stopped run must not be continued under this recipe."""
@@ -276,6 +293,16 @@ class Recipe:
 
 def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _rank(value: Any) -> int | str:
+    """A rank as a number, or as the name of a rule."""
+    if not isinstance(value, str) or value.isdigit():
+        return int(_number("rank", value, int))
+    from coldpress.space.rank_rules import named_rule  # it needs torch, which --help can do without
+
+    named_rule(value)
+    return value
 
 
 def _number(name: str, value: Any, kind: type[int] | type[float]) -> int | float:

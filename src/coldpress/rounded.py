@@ -25,7 +25,7 @@ from coldpress.keys import run_key
 from coldpress.packed import pack_weights
 from coldpress.plan import Plan
 from coldpress.pricing import shape_facts
-from coldpress.recipe import FEW_BITS, Recipe
+from coldpress.recipe import FEW_BITS, PRESET_ONLY, Recipe
 from coldpress.recovery.parallel import check_alone
 from coldpress.report import render
 from coldpress.runtime.onnx import export
@@ -162,6 +162,8 @@ def check_rounding(recipe: Recipe) -> None:
     check_asked(recipe.bits, recipe.average_bits)
     if recipe.budget or recipe.choices or recipe.max_accuracy_drop is not None:
         raise TaskError("rounding takes bits or average_bits; a budget, a plan and an accuracy limit are of compress")
+    if recipe.preset != "curvature" or recipe.given(PRESET_ONLY):
+        raise TaskError(f"a preset, and {', '.join(PRESET_ONLY)}, are of compress: rounding takes bits or average_bits")
 
 
 def build(

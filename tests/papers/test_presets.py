@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from coldpress import Budget, Task, compress, load
+from coldpress import Budget, Task, compress, load, round_to_artifact
+from coldpress.commands.compress import describe_preset
 from coldpress.data import TensorData
 from coldpress.errors import BudgetError, ColdpressError, TaskError
 from coldpress.papers.presets import compress_by_preset
+from coldpress.papers.qianets_steps import corrected
 from coldpress.surgery.eca import ECA
 from coldpress.surgery.factorized import Factorized
 
@@ -54,6 +57,10 @@ def test_corrected_steps_keep_a_budget_with_the_least_sparsity(task: Task, tmp_p
     assert 0.0 < metrics["preset"]["sparsity"] < 0.8
     kinds = {type(module) for module in result.model.modules()}
     assert {ECA, Factorized} <= kinds
+    rows = metrics["factors"]["layers"]
+    assert [row["layer"] for row in rows] == [n for n, m in result.model.named_modules() if isinstance(m, Factorized)]
+    assert all(row["ok"] and row["rank"] == [4] for row in rows)  # by the same times that they were chosen by
+    assert "dense layer: passed (times measured)" in (out / "report.html").read_text()
     again = load(out, Net)
     x = torch.randn(3, 3, 16, 16)
     torch.testing.assert_close(again(x), result.model.eval()(x))
@@ -66,6 +73,7 @@ def test_published_steps_save_nothing(task: Task, tmp_path: Path) -> None:
     assert after["parameters"] == before["parameters"]
     assert after["macs"] == before["macs"]
     assert result.plan.structure == {}
+    assert "factors" not in result.metrics
 
 
 @pytest.mark.parametrize(
@@ -83,6 +91,16 @@ def test_published_steps_save_nothing(task: Task, tmp_path: Path) -> None:
         ({"preset": "qianets", "sparsity": 0.2, "device": "rpi4"}, "no device profile"),
         ({"preset": "qianets", "sparsity": 0.2, "attention_weight": 1.0}, "attention"),
         ({"preset": "annealing"}, "qianets-legacy"),
+        ({"preset": "qianets-legacy", "sparsity": 0.3, "rank": "evbmf"}, "one for all layers"),
+        ({"preset": "qianets", "sparsity": 0.3, "rank": "energy:2"}, "at most 1"),
+        (
+            {"preset": "qianets", "sparsity": 0.2, "solver": "milp", "hint_weight": 1.0},
+            "no use for solver, hint_weight",
+        ),
+        ({"preset": "qianets", "sparsity": 0.2, "units": ("width",)}, "no use for units"),
+        ({"preset": "qianets-legacy", "sparsity": 0.2, "rank": 4, "int8": "both"}, "no use for int8"),
+        ({"preset": "qianets-legacy", "sparsity": 0.2, "rank": 4, "stages": 1}, "no use for stages"),
+        ({"preset": "qianets-legacy", "sparsity": 0.2, "rank": 4, "eca_kernel": 0}, "no use for eca_kernel"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
@@ -98,9 +116,48 @@ def test_what_no_sparsity_reaches_is_said(task: Task, tmp_path: Path) -> None:
         compress_by_preset(task, tmp_path / "run", "qianets", Budget(macs="0.01%"), **QUICK)
 
 
-def test_compress_itself_takes_no_preset(task: Task) -> None:
+@pytest.mark.parametrize(
+    "given", [{"preset": "qianets"}, {"rank": 4}, {"entanglement": 0.2}, {"stages": 1}, {"eca_kernel": 0}]
+)
+def test_compress_itself_takes_nothing_of_presets(task: Task, given: dict[str, Any]) -> None:
     with pytest.raises(TaskError, match="compress_by_preset"):
-        compress(task, Budget(macs="50%"), preset="qianets")
+        compress(task, Budget(macs="50%"), **given)
+    with pytest.raises(TaskError, match="are of compress"):
+        round_to_artifact(task, "nowhere", bits=4, **given)
+
+
+def test_ranks_by_a_rule_and_no_attention(task: Task, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"sparsity": 0.3, **QUICK, "epochs": 0}
+    found = compress_by_preset(task, tmp_path / "run", "qianets", rank="energy:0.2", eca_kernel=0, **settings)
+    assert not any(isinstance(module, ECA) for module in found.model.modules())
+    ranks = [len(module[0].weight) for module in found.model.modules() if isinstance(module, Factorized)]
+    assert len(set(ranks)) > 1
+    assert describe_preset(found.metrics["preset"]) == "qianets: sparsity 0.300, ranks by energy:0.2"
+
+
+def test_the_settings_reach_the_steps(task: Task, tmp_path: Path) -> None:
+    found = compress_by_preset(
+        task, tmp_path / "run", "qianets", sparsity=0.3, entanglement=1.0, stages=2, eca_kernel=5,
+        **(QUICK | {"epochs": 0}),
+    )  # fmt: skip
+    inputs, _ = task.calibration(QUICK["refit_images"])
+    settings: list[dict[str, Any]] = [{"kernel": 5, "entanglement": 1.0, "stages": 2}]
+    settings += [settings[0] | other for other in ({"kernel": 3}, {"entanglement": 0.1}, {"stages": 3})]
+    tensors = found.model.state_dict()
+    same = []
+    for given in settings:
+        wanted = corrected(task.model, task.example_inputs, inputs, 0.3, None, **given).state_dict()
+        same.append(all(torch.equal(tensor, wanted[name]) for name, tensor in tensors.items()))
+    assert same == [True, False, False, False]
+
+
+def test_the_published_entanglement_takes_more_along(task: Task, tmp_path: Path) -> None:
+    settings = {"sparsity": 0.3, "rank": 4, **QUICK, "epochs": 0}
+    found = [
+        compress_by_preset(task, tmp_path / str(share), "qianets-legacy", entanglement=share, **settings).model
+        for share in (0.0, 1.0)
+    ]
+    assert not torch.equal(*(model.get_submodule("head").weight for model in found))
 
 
 @pytest.mark.parametrize("preset", ["qianets", "qianets-legacy"])

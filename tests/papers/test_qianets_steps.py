@@ -12,6 +12,7 @@ from torch import nn
 from coldpress.errors import SurgeryError
 from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected, factorise
 from coldpress.space.layers import count_macs
+from coldpress.space.rank_rules import named_rule
 from coldpress.surgery.eca import ECA
 from coldpress.surgery.factorize import Factorized
 from tiny import build, inputs_of
@@ -57,10 +58,18 @@ def test_what_cannot_be_done_is_said(caplog: pytest.LogCaptureFixture) -> None:
     student = corrected(model, inputs, inputs, 1.0, rank=1000, attention=False)
     assert "sparsity 1 is more than can go: every group keeps at least one channel" in caplog.text
     assert "nothing is factorised: no layer is smaller with factors of rank 1000" in caplog.text
+    assert "rank 1000 is above the full rank of" in caplog.text
+    assert "left whole" in caplog.text
     assert parameters(student) < parameters(model)
     alone = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     corrected(alone, (torch.randn(4, 12),), (torch.randn(4, 12),), 0.5, rank=None, attention=False)
     assert "nothing is pruned: this network has no channels that can go" in caplog.text
+
+
+def test_a_published_rank_above_full_is_cut_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    layers = nn.Sequential(nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 5))
+    as_published(layers, 0.1, rank=6)
+    assert "rank 6 is above the full rank of 2 (5): cut to it" in caplog.text
 
 
 def test_factors_of_a_low_rank_layer_compute_what_it_did() -> None:
@@ -80,6 +89,20 @@ def test_factors_of_a_low_rank_layer_compute_what_it_did() -> None:
             setattr(only.get_submodule(parent), last, model.get_submodule(name))
     with torch.no_grad():
         torch.testing.assert_close(only(*inputs), before, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["energy:0.6", "evbmf"])
+def test_a_rule_tells_the_rank_of_each_layer(rule: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(60, 64), nn.ReLU(), nn.Linear(64, 64)).eval()
+    with torch.no_grad():
+        for layer, rank in ((model[0], 2), (model[2], 9)):
+            layer.weight.copy_(layer.weight * 0.05 + torch.randn(64, rank) @ torch.randn(rank, layer.in_features))
+    wanted = {name: named_rule(rule)(model.get_submodule(name).weight) for name in ("0", "2")}
+    inputs = (torch.randn(8, 60),)
+    assert factorise(model, inputs, inputs, named_rule(rule)) == ["0", "2"]
+    assert {name: model.get_submodule(name)[0].out_features for name in wanted} == wanted
+    assert wanted["0"] < wanted["2"]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "densenet121"])

@@ -39,6 +39,20 @@ def test_what_is_masked_stays_zero_and_the_rest_learns(optimizer: str) -> None:
     assert set(model.state_dict()) == set(network().state_dict())
 
 
+def test_biases_are_held_by_their_names() -> None:
+    model = network()
+    settings = Settings(epochs=1, lr=0.02, batch_size=16, precision="fp32", device="cpu")
+    mask = torch.arange(8) > 2
+    with held(model, {"1": mask, "1.bias": mask}):
+        fit(model, task(model), settings)
+    norm = model.get_submodule("1")
+    for tensor in (norm.weight, norm.bias):
+        assert ((tensor == 0) == ~mask).all()
+    with pytest.raises(TaskError, match="its bias"), held(model, {"1.bias": mask[:2]}):
+        pass
+    assert set(model.state_dict()) == set(network().state_dict())
+
+
 def test_a_mask_of_another_shape_is_refused_and_nothing_stays_behind() -> None:
     model = network()
     mask = torch.ones(8, 1, 3, 3, dtype=torch.bool)

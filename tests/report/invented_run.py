@@ -107,6 +107,20 @@ def metrics(split: str = "test") -> dict[str, Any]:
             {"quantity": "size", "asked": "1MB", "limit": 1e6, "reached": 1.5e6, "fraction": 0.1, "kept": False},
         ],
         "predicted": {"latency_ms": 1.173, "size": 1_712_000, "macs": 211_300_000, "kl": 0.0523},
+        "factors": {
+            "device": "host",
+            "layers": [
+                {
+                    "layer": "layer1.1.conv2",
+                    "method": "svd",
+                    "rank": [32],
+                    "bits": 8,
+                    "factor_ms": 0.021,
+                    "dense_ms": 0.034,
+                    "ok": True,
+                }
+            ],
+        },
         "control": {"accuracy": 0.8878, "accuracy_interval": [0.8787, 0.8962], "difference": -0.0054},
         "plan": {"layer1.0.conv1.width": "48", "layer2.2.depth": "drop", "layer3.0.conv2.rank": "svd 64"},
         "seed": 0,

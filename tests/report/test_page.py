@@ -22,6 +22,7 @@ SECTIONS = [
     "comparison",
     "pareto",
     "layers",
+    "factors",
     "correlation",
     "latency",
     "confusion",

@@ -5,7 +5,7 @@ import torch
 
 from coldpress.errors import PlanError
 from coldpress.layer_shape import LayerShape
-from coldpress.space.rank_rules import rank_by_energy, rank_by_evbmf, ruled_rank
+from coldpress.space.rank_rules import named_rule, rank_by_energy, rank_by_evbmf, ruled_rank
 
 
 def planted(rows, columns, rank, noise, seed=0):
@@ -59,3 +59,15 @@ def test_bad_input_is_refused():
     with pytest.raises(PlanError, match="groups"):
         ruled_rank(LayerShape("conv", 8, 8, groups=2), torch.zeros(8, 4, 1, 1), "svd", rank_by_evbmf)
     assert rank_by_evbmf(torch.zeros(4, 5)) == 1
+
+
+def test_rules_are_known_by_name():
+    matrix = planted(30, 50, 6, 0.5)
+    assert named_rule("energy:0.5")(matrix) == rank_by_energy(matrix, 0.5) != rank_by_energy(matrix, 0.9)
+    assert named_rule("evbmf")(matrix) == rank_by_evbmf(matrix)
+
+
+@pytest.mark.parametrize("text", ["energy", "energy:", "energy:0", "energy:1.1", "energy:nan", "evbmf:1", "20"])
+def test_what_is_no_rule_is_refused_with_what_is(text):
+    with pytest.raises(PlanError, match=f"rank is '{text}'; give .*energy:0.9, say.* or evbmf"):
+        named_rule(text)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from coldpress.errors import SurgeryError
 from coldpress.layer_shape import LayerShape, Method, sides
 from coldpress.space import layer_shapes
 from coldpress.surgery.factorize import build_factors, effective_weight, factor_weights
@@ -166,3 +167,24 @@ def test_weights_that_are_nearly_all_zero_are_kept(method: Method, live: int) ->
     weight[live:, :-1] = 0.0
     factors = factor_weights(weight, moments_for(weight.shape[1] - 1), kernel, method, (24 if method == "cp" else 6,))
     torch.testing.assert_close(effective_weight(factors, method), weight, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", [*OF_CONVOLUTIONS, "tensor-train"])
+def test_a_rank_above_full_or_below_one_is_refused(method: Method) -> None:
+    kernel = (1, 1) if method == "tensor-train" else (3, 3)
+    weight, full = random_weight(kernel), full_rank(method, kernel)
+    for place in range(len(full)):
+        for bad in (0, full[place] + 1):
+            rank = (*full[:place], bad, *full[place + 1 :])
+            with pytest.raises(SurgeryError, match=f"by {method}.*full rank, {' x '.join(map(str, full))}"):
+                factor_weights(weight, None, kernel, method, rank)
+    with pytest.raises(SurgeryError, match="full rank"):
+        factor_weights(weight, None, kernel, method, (1,) * (3 - len(full)))
+
+
+def test_tucker_of_many_inputs_and_few_outputs_has_the_rank_of_its_outputs() -> None:
+    weight = torch.randn(2, 12 * 3 + 1, dtype=torch.float64)
+    full = LayerShape("conv", 12, 2, (1, 3), method="tucker").full_rank
+    assert full == (6, 2)
+    factors = factor_weights(weight, None, (1, 3), "tucker", full)
+    torch.testing.assert_close(effective_weight(factors, "tucker"), weight, atol=1e-5, rtol=1e-5)

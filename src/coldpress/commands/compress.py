@@ -80,6 +80,7 @@ def carry_out(task: Task, recipe: Recipe, folder: Path, overwrite: bool, measure
 def describe_preset(used: Mapping[str, Any]) -> str:
     """What QIANets' steps took: ``qianets: sparsity 0.500, no factors``."""
     rank = "no factors" if used["rank"] is None else f"factors of rank {used['rank']}"
+    rank = f"ranks by {used['rank']}" if isinstance(used["rank"], str) else rank
     return f"{used['name']}: sparsity {used['sparsity']:.3f}, {rank}"
 
 

@@ -76,7 +76,22 @@ Sparsity = Annotated[
     float | None,
     typer.Option(help="of the presets qianets (of channels) and qianets-legacy (of weights): what goes, 0 to 1"),
 ]
-Rank = Annotated[int | None, typer.Option(help="of these presets: rank of the factors; without it qianets has none")]
+Rank = Annotated[
+    str | None,
+    typer.Option(
+        help="of these presets: rank of the factors, N; of qianets also by layer, energy:0.9 (of squared singular "
+        "values) or evbmf; without it qianets has none"
+    ),
+]
+Entanglement = Annotated[
+    float | None,
+    typer.Option(help=_says("entanglement", "of these presets: probability that what goes takes a neighbour along")),
+]
+Stages = Annotated[int | None, typer.Option(help=_says("stages", "of the preset qianets: steps to the sparsity"))]
+ECAKernel = Annotated[
+    int | None,
+    typer.Option(help="of the preset qianets: kernel of the channel attention, odd; 0: none; else by the paper's rule"),
+]
 Solver = Annotated[
     str | None,
     typer.Option(help=_says("solver", f"{SOLVER_NAMES}, or a sampler, see coldpress solve --help")),

@@ -26,11 +26,12 @@ from coldpress.keys import run_key
 from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected
 from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
-from coldpress.recovery import check_attention
+from coldpress.recovery import check_attention, check_reached
 from coldpress.recovery.parallel import check_alone
 from coldpress.run import Run
 from coldpress.runtime.onnx import export
 from coldpress.space.layers import count_macs
+from coldpress.space.rank_rules import named_rule
 from coldpress.surgery.structure import describe_changes
 from coldpress.task import Task
 from coldpress.workspace import Workspace
@@ -38,6 +39,11 @@ from coldpress.workspace import Workspace
 logger = logging.getLogger("coldpress.papers")
 
 HALVINGS, MOST = 7, 0.95
+PLANNED = (
+    *("objective", "solver", "energy", "units", "int8", "hint_weight", "random_plans", "refit_plans", "rounds"),
+    *("time_limit", "measure_seconds"),
+)
+"""Settings of plans, and of what is learned from them, that the presets have no use for."""
 NOTHING = Space((), ())
 Costs = dict[str, float]
 
@@ -84,8 +90,8 @@ def compress_by_preset(
         overwrite: replace ``out`` where it exists.
         progress: called with (step, done, in all).
         command: what reproduces the run, for the report.
-        **recipe: settings of `coldpress.recipe.Recipe`; ``sparsity`` (the share that goes) and ``rank`` are of these
-            presets.
+        **recipe: settings of `coldpress.recipe.Recipe`; `coldpress.recipe.PRESET_ONLY` are of these presets. Those of
+            plans are refused.
 
     Raises:
         TaskError: what is asked for does not fit together.
@@ -127,6 +133,9 @@ def _recipe(task: Task, preset: str, budget: Budget | None, settings: Mapping[st
     given = Recipe().changed(own)
     if preset == "curvature":
         raise TaskError("the preset curvature is compress() itself: call that")
+    idle = given.given((*PLANNED, *(("stages", "eca_kernel") if preset == "qianets-legacy" else ())))
+    if idle:
+        raise TaskError(f"{preset} has no use for {', '.join(idle)}: leave that out")
     if given.choices or given.max_accuracy_drop is not None or given.memory is not None:
         raise TaskError(f"{preset} takes a sparsity or a budget: no plan, no accuracy limit, no memory limit")
     if preset == "qianets-legacy" and (given.budget or given.sparsity is None or given.rank is None):
@@ -134,6 +143,8 @@ def _recipe(task: Task, preset: str, budget: Budget | None, settings: Mapping[st
             "qianets-legacy gives dense layers back, so that no budget on size or time can be kept: give --sparsity "
             "and --rank (published: 0.1 to 0.9, and 5 to 50)"
         )
+    if preset == "qianets-legacy" and isinstance(given.rank, str):
+        raise TaskError(f"rank is {given.rank!r}; qianets-legacy has one for all layers: give a whole number")
     if preset == "qianets" and bool(given.budget) == (given.sparsity is not None):
         raise TaskError("qianets takes either a --budget or a --sparsity, the share of each group's channels that goes")
     if given.rounds_weights() or given.device != HOST:
@@ -141,6 +152,8 @@ def _recipe(task: Task, preset: str, budget: Budget | None, settings: Mapping[st
     steps.training_settings(given)
     if given.attention_weight > 0:
         check_attention(task.model, task.example_inputs)
+    if preset == "qianets" and given.epochs and task.train is not None:
+        check_reached(task.model, task.example_inputs)
     check_alone("compress")
     return given
 
@@ -149,19 +162,22 @@ def _carried_out(task: Task, recipe: Recipe, tell: Progress | None) -> tuple[nn.
     """The network after the steps, and the sparsity and rank of them."""
     if recipe.preset == "qianets-legacy":
         assert recipe.sparsity is not None
-        assert recipe.rank is not None
+        assert isinstance(recipe.rank, int)
         student = as_published(
-            task.model, recipe.sparsity, recipe.rank, ignored=recipe.ignored_layers, seed=recipe.seed
-        )
+            task.model, recipe.sparsity, recipe.rank, recipe.entanglement,
+            ignored=recipe.ignored_layers, seed=recipe.seed,
+        )  # fmt: skip
         return student, {"sparsity": recipe.sparsity, "rank": recipe.rank}
     inputs, _ = task.calibration(recipe.refit_images)
     table = LatencyTable(threads=recipe.threads, batch=recipe.batch)
-    attention = bool(attended_blocks(task.model, recipe.ignored_layers))
+    attention = recipe.eca_kernel != 0 and bool(attended_blocks(task.model, recipe.ignored_layers))
+    rank = named_rule(recipe.rank) if isinstance(recipe.rank, str) else recipe.rank
 
     def make(sparsity: float) -> nn.Module:
         return corrected(
-            task.model, task.example_inputs, inputs, sparsity, recipe.rank,
-            attention=attention, ignored=recipe.ignored_layers, table=table, seed=recipe.seed,
+            task.model, task.example_inputs, inputs, sparsity, rank,
+            kernel=recipe.eca_kernel or None, attention=attention, entanglement=recipe.entanglement,
+            stages=recipe.stages, ignored=recipe.ignored_layers, table=table, seed=recipe.seed,
         )  # fmt: skip
 
     if recipe.sparsity is not None:

@@ -21,6 +21,7 @@ from coldpress.network import LAYER_TYPES, replace_module, under
 from coldpress.recovery import recalibrate
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
+from coldpress.space.rank_rules import Rule, ruled_rank
 from coldpress.surgery.channels import remove_channels
 from coldpress.surgery.eca import insert_eca
 from coldpress.surgery.factorize import build_factors, factor_weights
@@ -33,6 +34,8 @@ logger = logging.getLogger("coldpress.papers")
 BLOCKS = ("BasicBlock", "Bottleneck", "Inception", "_DenseBlock")
 """Types of blocks of torchvision's networks that attention is put behind."""
 LBFGS_STEPS = 5
+NAMED = 8
+"""Layers that a warning names."""
 
 
 def as_published(
@@ -61,14 +64,16 @@ def as_published(
     """
     check_amounts(sparsity, rank, entanglement)
     student, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
-    layers = [
-        module
+    layers = {
+        name: module
         for name, module in student.named_modules()
         if isinstance(module, LAYER_TYPES) and not under(name, ignored)
-    ]
+    }
     if not layers:
         raise SurgeryError("this network has no convolution or linear layer: there is nothing to prune")
-    for module in layers:
+    full = {name: min(module.get_parameter("weight").flatten(1).shape) for name, module in layers.items()}
+    _warn_above_full(full, rank, "cut to it")
+    for module in layers.values():
         weight = module.get_parameter("weight")
         value = weight.detach().cpu().float().clone()
         value[_random_mask(value.shape, sparsity, entanglement, generator)] = 0.0
@@ -86,7 +91,7 @@ def corrected(
     example_inputs: Sequence[Tensor],
     inputs: Sequence[Tensor],
     sparsity: float,
-    rank: int | None,
+    rank: int | Rule | None,
     *,
     kernel: int | None = None,
     attention: bool = True,
@@ -108,7 +113,7 @@ def corrected(
         example_inputs: its inputs, each ``(batch, ...)``.
         inputs: calibration inputs, each ``(images, ...)``.
         sparsity: share of every group's channels that goes, in [0, 1]; one stays always.
-        rank: of the factors, at least 1; None factorises nothing.
+        rank: of the factors, at least 1, or a rule that tells each layer's; None factorises nothing.
         kernel: of the attention, odd; None: by the paper's rule.
         attention: whether there is any.
         importance, entanglement, stages, seed: as of `coldpress.surgery.retention.prune_channels`.
@@ -145,7 +150,7 @@ def factorise(
     model: nn.Module,
     example_inputs: Sequence[Tensor],
     inputs: Sequence[Tensor],
-    rank: int,
+    rank: int | Rule,
     table: LatencyTable | None = None,
     ignored: Sequence[str] = (),
 ) -> list[str]:
@@ -154,19 +159,27 @@ def factorise(
     Args:
         model, example_inputs, inputs, rank, table, ignored: as of `corrected`.
     """
-    wanted = {}
+    wanted, full = {}, {}
     for name, shape in layer_shapes(model, example_inputs).items():
-        factored = replace(shape, method="svd", rank=(rank,))
         large = (shape.kind == "linear" or shape.kernel != (1, 1)) and not under(name, ignored)
-        if large and shape.groups == 1 and factors(model.get_submodule(name)) and factored.factors_pay:
+        module = model.get_submodule(name)
+        if not large or shape.groups > 1 or not factors(module):
+            continue
+        ranks = (rank,) if isinstance(rank, int) else ruled_rank(shape, module.get_parameter("weight"), "svd", rank)
+        factored = replace(shape, method="svd", rank=ranks)
+        (full[name],) = factored.full_rank
+        if factored.factors_pay:
             wanted[name] = factored
+    if isinstance(rank, int):
+        _warn_above_full(full, rank, "left whole")
     if table is not None and wanted:
         dense = {name: replace(shape, method="dense", rank=()) for name, shape in wanted.items()}
         table.measure([*wanted.values(), *dense.values()])
         wanted = {n: shape for n, shape in wanted.items() if table.seconds(shape) < table.seconds(dense[n])}
     if not wanted:
         words = "smaller and faster" if table is not None else "smaller"
-        logger.warning("nothing is factorised: no layer is %s with factors of rank %d", words, rank)
+        told = f"rank {rank}" if isinstance(rank, int) else "the ranks that the rule tells"
+        logger.warning("nothing is factorised: no layer is %s with factors of %s", words, told)
     moments = collect_moments(model, wanted, inputs)
     for name, shape in wanted.items():
         module = model.get_submodule(name)
@@ -187,14 +200,23 @@ def attended_blocks(model: nn.Module, ignored: Sequence[str] = ()) -> list[str]:
     return found
 
 
-def check_amounts(sparsity: float, rank: int | None, entanglement: float) -> None:
+def check_amounts(sparsity: float, rank: int | Rule | None, entanglement: float) -> None:
     """Raise SurgeryError for amounts that are out of range."""
     if not 0.0 <= sparsity <= 1.0:
         raise SurgeryError(f"sparsity is {sparsity!r}; it must be in [0, 1], the share that goes")
-    if rank is not None and rank < 1:
+    if isinstance(rank, int) and rank < 1:
         raise SurgeryError(f"rank is {rank!r}; it must be 1 or more")
     if not 0.0 <= entanglement <= 1.0:
         raise SurgeryError(f"entanglement is {entanglement!r}; it is a probability and must be in [0, 1]")
+
+
+def _warn_above_full(full: Mapping[str, int], rank: int, outcome: str) -> None:
+    """Say which layers have a lower full rank than was asked for, and what becomes of them."""
+    lower = [f"{name} ({most})" for name, most in full.items() if most < rank]
+    if lower:
+        more = f" and {len(lower) - NAMED} more" if len(lower) > NAMED else ""
+        shown = ", ".join(lower[:NAMED])
+        logger.warning("rank %d is above the full rank of %s%s: %s", rank, shown, more, outcome)
 
 
 def _random_mask(shape: torch.Size, sparsity: float, entanglement: float, generator: torch.Generator) -> Tensor:

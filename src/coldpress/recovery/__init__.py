@@ -6,6 +6,7 @@ from coldpress.recovery.distil import distil
 from coldpress.recovery.hints import stream_inputs
 from coldpress.recovery.masks import held
 from coldpress.recovery.nearest import apart, nearer
+from coldpress.recovery.reached import check_reached
 from coldpress.recovery.settings import Settings, one_cycle
 from coldpress.recovery.train import Epoch, History, fit
 
@@ -15,6 +16,7 @@ __all__ = [
     "Settings",
     "apart",
     "check_attention",
+    "check_reached",
     "distil",
     "fit",
     "held",

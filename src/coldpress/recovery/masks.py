@@ -13,34 +13,36 @@ from coldpress.errors import TaskError
 
 @contextmanager
 def held(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
-    """Weights outside the masks are zero inside, whatever an optimiser does to them, and when it ends.
+    """Weights and biases outside the masks are zero inside, whatever an optimiser does to them, and when it ends.
 
     Masking the gradients would not do: Muon's steps mix the entries of a matrix.
 
     Args:
         model: the network; its weights are changed, and stay changed.
-        masks: by module, True where a weight stays, in the shape of the module's ``weight``.
+        masks: by module, True where a weight stays, in the shape of the module's ``weight``; or by the name of a bias
+            ("bn1.bias"), in its shape.
 
     Raises:
-        TaskError: a mask's shape is not that of the weight.
+        TaskError: a mask's shape is not that of the weight or bias.
     """
-    masked: list[nn.Module] = []
+    masked: list[tuple[nn.Module, str]] = []
     try:
         for name, mask in masks.items():
-            module = model.get_submodule(name)
-            weight = module.get_parameter("weight")
-            if mask.shape != weight.shape:
-                raise TaskError(f"the mask of {name!r} has shape {tuple(mask.shape)}, its weight {tuple(weight.shape)}")
-            parametrize.register_parametrization(module, "weight", _Masked(mask.to(weight.device)))
-            masked.append(module)
+            kind = "bias" if name.endswith(".bias") else "weight"
+            module = model.get_submodule(name.removesuffix(".bias"))
+            tensor = module.get_parameter(kind)
+            if mask.shape != tensor.shape:
+                raise TaskError(f"the mask of {name!r} has shape {tuple(mask.shape)}, its {kind} {tuple(tensor.shape)}")
+            parametrize.register_parametrization(module, kind, _Masked(mask.to(tensor.device)))
+            masked.append((module, kind))
         yield
     finally:
-        for module in masked:
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        for module, kind in masked:
+            parametrize.remove_parametrizations(module, kind, leave_parametrized=True)
 
 
 class _Masked(nn.Module):
-    """A weight where a mask is True, zero elsewhere."""
+    """A weight or bias where a mask is True, zero elsewhere."""
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()

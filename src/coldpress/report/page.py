@@ -105,6 +105,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
     shapes = details.get("layers") or []
     confusion = details.get("confusion") or {}
     solver = metrics.get("solver") or {}
+    factors_words, factors_pass, factors = tables.factors(metrics)
     return {
         "name": metrics.get("name") or "",
         "headline": headline(metrics),
@@ -120,6 +121,9 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "layer_totals": layers.totals(shapes),
         "layer_summary": layers.summary(shapes),
         "cost_names": [name for _, name, _ in layers.COSTS],
+        "factors": factors,
+        "factors_words": factors_words,
+        "factors_pass": factors_pass,
         "correlation": figures.correlation(details.get("correlation") or {}),
         "latency": figures.latency(details.get("latency_samples") or {}),
         "confusion": figures.confusion(confusion),

@@ -144,6 +144,25 @@ def budget(metrics: Json) -> list[tuple[str, bool]]:
     ]
 
 
+def factors(metrics: Json) -> tuple[str, bool, list[Row]]:
+    """A sentence on whether every factor layer is as fast as the dense one, that answer, and the times of both.
+
+    Columns are dense, factors, change; no rows where nothing is factorised.
+    """
+    found = metrics.get("factors") or {}
+    device, layers = found.get("device", "host"), found.get("layers") or []
+    slower = sum(not layer["ok"] for layer in layers)
+    words = "passed" if not slower else f"NOT passed by {slower} of {len(layers)}"
+    source = "times measured" if device == "host" else f"times modelled for {device}, not measured"
+    rows = []
+    for layer in layers:
+        dense, factored = layer["dense_ms"], layer["factor_ms"]
+        note = f"{layer['method']} {'x'.join(map(str, layer['rank']))}" + (", int8" if layer["bits"] == 8 else "")
+        change = formats.ratio(dense, factored, "faster", "slower")
+        rows.append(Row(layer["layer"], formats.milliseconds(dense), formats.milliseconds(factored), change, note))
+    return f"No factor layer slower than the dense layer: {words} ({source})", not slower, rows
+
+
 def paired_test(metrics: Json) -> str:
     """One sentence on whether both models differ in accuracy, or nothing where no test was made."""
     data = metrics.get("comparison") or {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from scipy import optimize
@@ -19,6 +20,26 @@ Rule = Callable[[Tensor], int]
 """The rank of a matrix."""
 
 _THRESHOLD = 2.5129  # of a square matrix, times the root of its shape's ratio: Nakajima et al. 2013, section 4
+
+
+def named_rule(text: str) -> Rule:
+    """The rule called "evbmf", or "energy:SHARE", `rank_by_energy` with that share.
+
+    Raises:
+        PlanError: no rule is called so, or the share is out of range.
+    """
+    name, _, share = text.partition(":")
+    if text == "evbmf":
+        return rank_by_evbmf
+    try:
+        if name == "energy" and 0.0 < float(share) <= 1.0:
+            return partial(rank_by_energy, share=float(share))
+    except ValueError:
+        pass
+    raise PlanError(
+        f"rank is {text!r}; give a whole number, energy:SHARE with a share above 0 and at most 1 (energy:0.9, say), "
+        "or evbmf"
+    )
 
 
 def rank_by_energy(matrix: Tensor, share: float = 0.9) -> int:

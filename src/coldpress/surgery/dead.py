@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from coldpress.network import evaluating, first_tensor
 from coldpress.plan import ChannelGroup
 from coldpress.surgery.channels import Indices, remove_channels
+
+NO_MIXING = (nn.modules.batchnorm._BatchNorm, nn.Conv2d)
+"""What channels may pass through, each by itself: other normalisations mix them."""
 
 
 def remove_dead_channels(
@@ -43,6 +46,49 @@ def remove_dead_channels(
             removal.append((group, stay))
     remove_channels(model, removal)
     return {group.name: group.channels - len(stay) for group, stay in removal}
+
+
+def extend_masks(model: nn.Module, groups: Sequence[ChannelGroup], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Masks of weights, and with them masks of what makes a constant of a channel whose filters are masked whole.
+
+    A normalisation learns such a channel's shift, and it is never zero. With its weight and bias masked too, and the
+    biases of its filters, it is, and `remove_dead_channels` removes it after training. Atoms are masked whole or not.
+
+    Args:
+        model: the network; it is not changed.
+        groups: those of `coldpress.space.channel_groups`.
+        masks: by module, True where a weight stays, in the shape of the module's ``weight``.
+
+    Returns:
+        The masks, with those of normalisations by module and of biases by name ("bn1.bias"), as
+        `coldpress.recovery.held` takes them.
+    """
+    found = dict(masks)
+    for group in groups:
+        dead = _masked_whole(group, masks)
+        along = group.of_role("channel")
+        if not dead.any() or not all(isinstance(model.get_submodule(m.module), NO_MIXING) for m in along):
+            continue
+        for member in (*group.of_role("out"), *along):
+            module, lost = model.get_submodule(member.module), torch.from_numpy(member.index[dead.numpy()]).ravel()
+            names = {f"{member.module}.bias": getattr(module, "bias", None)}
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                names[member.module] = module.weight
+            for name, tensor in names.items():
+                if isinstance(tensor, Tensor):
+                    mask = found.get(name, torch.ones(tensor.shape, dtype=torch.bool))
+                    found[name] = mask.cpu().index_fill(0, lost, value=False)
+    return found
+
+
+def _masked_whole(group: ChannelGroup, masks: Mapping[str, Tensor]) -> Tensor:
+    """Channels, in whole atoms, of whose filters the masks leave nothing, ``(channels,)`` bool."""
+    makers = group.of_role("out")
+    found = torch.full((group.channels,), bool(makers) and all(member.module in masks for member in makers))
+    for member in makers if found.any() else ():
+        rows = ~masks[member.module].cpu().flatten(1).any(dim=1)
+        found &= rows[torch.from_numpy(member.index)].all(dim=1)
+    return found.reshape(-1, group.atom).all(dim=1).repeat_interleave(group.atom)
 
 
 def _stay(group: ChannelGroup, dead: Tensor) -> Indices:

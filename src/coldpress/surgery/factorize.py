@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from coldpress.errors import SurgeryError
 from coldpress.layer_shape import LayerShape, Method
 from coldpress.surgery.factor_cp import dense_cp, fit_cp
 from coldpress.surgery.factor_train import TensorTrain, dense_train, fit_train
@@ -59,7 +60,11 @@ def factor_weights(
 
     Returns:
         The factors' weights as convolutions ``(out, in, height, width)``, and the bias ``(outputs,)`` as the last item.
+
+    Raises:
+        SurgeryError: a rank is not from 1 to the layer's full rank.
     """
+    _check_rank(weight, kernel, method, rank)
     if moments is None:
         moments = torch.eye(weight.shape[1], dtype=weight.dtype)
     moments = damped(moments)
@@ -106,6 +111,14 @@ def effective_weight(factors: list[Tensor], method: Method) -> Tensor:
     else:
         dense = torch.einsum("os,srhw,ri->oihw", parts[2][:, :, 0, 0], parts[1], parts[0][:, :, 0, 0])
     return torch.cat([dense.flatten(1), bias[:, None]], dim=1)
+
+
+def _check_rank(weight: Tensor, kernel: tuple[int, int], method: Method, rank: tuple[int, ...]) -> None:
+    inputs = (weight.shape[1] - 1) // math.prod(kernel)
+    full = LayerShape("conv", inputs, len(weight), kernel, method=method).full_rank
+    if len(rank) != len(full) or not all(1 <= own <= most for own, most in zip(rank, full)):
+        given, most = (" x ".join(map(str, ranks)) for ranks in (rank, full))
+        raise SurgeryError(f"rank is {given} by {method}; give 1 or more, and at most this layer's full rank, {most}")
 
 
 def _svd(weight: Tensor, moments: Tensor, kernel: tuple[int, int], rank: int) -> list[Tensor]:
