@@ -130,45 +130,7 @@ class Recipe:
             if kind is not None and value is not None:
                 object.__setattr__(self, entry.name, _number(entry.name, value, kind))
         object.__setattr__(self, "rank", None if self.rank is None else _rank(self.rank))
-        kinds = (*KINDS, *MORE_METHODS)
-        allowed: dict[str, tuple[bool, str]] = {
-            "units": (bool(self.units) and set(self.units) <= set(kinds), f"some of {', '.join(kinds)}"),
-            "preset": (self.preset in PRESETS, ", ".join(PRESETS)),
-            "sparsity": (self.sparsity is None or 0 <= self.sparsity <= 1, "from 0 to 1, the share that goes"),
-            "rank": (not isinstance(self.rank, int) or self.rank >= 1, "1 or more"),
-            "entanglement": (0 <= self.entanglement <= 1, "from 0 to 1, a probability"),
-            "stages": (self.stages >= 1, "1 or more"),
-            "eca_kernel": ((kernel := self.eca_kernel or 1) > 0 and kernel % 2 == 1, "odd, or 0 for none"),
-            "energy": (self.energy in ENERGIES, " or ".join(ENERGIES)),
-            "choices": (all("=" in text for text in self.choices), "texts such as layer1.0.conv1:width=16"),
-            "int8": (self.int8 in get_args(Int8), ", ".join(get_args(Int8))),
-            "objective": (self.objective in ("latency", "size", "macs"), "latency, size or macs"),
-            "epochs": (self.epochs >= 0, "0 or more"),
-            "lr": (0 < self.lr < math.inf, "above 0"),
-            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
-            "batch_size": (self.batch_size >= 2, "2 or more"),
-            "temperature": (self.temperature > 0, "above 0"),
-            "distil_weight": (0 <= self.distil_weight <= 1, "between 0 (labels only) and 1 (the original only)"),
-            "mixup": (0 <= self.mixup < math.inf, "0 (mix nothing) or more"),
-            "hint_weight": (0 <= self.hint_weight < math.inf, "0 (the original's outputs only) or more"),
-            "attention_weight": (0 <= self.attention_weight < math.inf, "0 (attention is not compared) or more"),
-            "seed": (self.seed >= 0, "0 or more"),
-            "refit_images": (self.refit_images >= 8, "8 or more"),
-            "random_plans": (self.random_plans >= 3, "3 or more"),
-            "refit_plans": (self.refit_plans >= 0, "0 or more"),
-            "calibration": (self.calibration >= 8, "8 or more"),
-            "max_accuracy_drop": (self.max_accuracy_drop is None or self.max_accuracy_drop >= 0, "0 points or more"),
-            "time_limit": (self.time_limit > 0, "above 0 seconds"),
-            "measure_seconds": (self.measure_seconds > 0, "above 0 seconds"),
-            "threads": (self.threads >= 1, "1 or more"),
-            "batch": (self.batch >= 1, "1 or more"),
-            "tokens": (self.tokens is None or self.tokens >= 1, "1 or more"),
-            "rounds": (self.rounds >= 0, "0 or more"),
-            "bits": (self.bits is None or 2 <= self.bits <= 8, "from 2 to 8"),
-            "average_bits": (self.average_bits is None or self.average_bits > 0, "above 0"),
-            "group_size": (self.group_size is None or self.group_size >= 1, "1 column or more"),
-        }
-        for name, (fine, what) in allowed.items():
+        for name, (fine, what) in _allowed(self).items():
             if not fine:
                 raise TaskError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
         Budget.parse(self.budget)
@@ -289,6 +251,48 @@ class Recipe:
             raise
         except (TypeError, ValueError) as error:
             raise TaskError(f"the recipe cannot be used: {error}") from error
+
+
+def _allowed(recipe: Recipe) -> dict[str, tuple[bool, str]]:
+    """Of each setting whether it is in its range, and the range in words."""
+    kinds = (*KINDS, *MORE_METHODS)
+    return {
+        "units": (bool(recipe.units) and set(recipe.units) <= set(kinds), f"some of {', '.join(kinds)}"),
+        "preset": (recipe.preset in PRESETS, ", ".join(PRESETS)),
+        "sparsity": (recipe.sparsity is None or 0 <= recipe.sparsity <= 1, "from 0 to 1, the share that goes"),
+        "rank": (not isinstance(recipe.rank, int) or recipe.rank >= 1, "1 or more"),
+        "entanglement": (0 <= recipe.entanglement <= 1, "from 0 to 1, a probability"),
+        "stages": (recipe.stages >= 1, "1 or more"),
+        "eca_kernel": ((kernel := recipe.eca_kernel or 1) > 0 and kernel % 2 == 1, "odd, or 0 for none"),
+        "energy": (recipe.energy in ENERGIES, " or ".join(ENERGIES)),
+        "choices": (all("=" in text for text in recipe.choices), "texts such as layer1.0.conv1:width=16"),
+        "int8": (recipe.int8 in get_args(Int8), ", ".join(get_args(Int8))),
+        "objective": (recipe.objective in ("latency", "size", "macs"), "latency, size or macs"),
+        "epochs": (recipe.epochs >= 0, "0 or more"),
+        "lr": (0 < recipe.lr < math.inf, "above 0"),
+        "weight_decay": (0 <= recipe.weight_decay < math.inf, "0 or more"),
+        "batch_size": (recipe.batch_size >= 2, "2 or more"),
+        "temperature": (recipe.temperature > 0, "above 0"),
+        "distil_weight": (0 <= recipe.distil_weight <= 1, "between 0 (labels only) and 1 (the original only)"),
+        "mixup": (0 <= recipe.mixup < math.inf, "0 (mix nothing) or more"),
+        "hint_weight": (0 <= recipe.hint_weight < math.inf, "0 (the original's outputs only) or more"),
+        "attention_weight": (0 <= recipe.attention_weight < math.inf, "0 (attention is not compared) or more"),
+        "seed": (recipe.seed >= 0, "0 or more"),
+        "refit_images": (recipe.refit_images >= 8, "8 or more"),
+        "random_plans": (recipe.random_plans >= 3, "3 or more"),
+        "refit_plans": (recipe.refit_plans >= 0, "0 or more"),
+        "calibration": (recipe.calibration >= 8, "8 or more"),
+        "max_accuracy_drop": (recipe.max_accuracy_drop is None or recipe.max_accuracy_drop >= 0, "0 points or more"),
+        "time_limit": (recipe.time_limit > 0, "above 0 seconds"),
+        "measure_seconds": (recipe.measure_seconds > 0, "above 0 seconds"),
+        "threads": (recipe.threads >= 1, "1 or more"),
+        "batch": (recipe.batch >= 1, "1 or more"),
+        "tokens": (recipe.tokens is None or recipe.tokens >= 1, "1 or more"),
+        "rounds": (recipe.rounds >= 0, "0 or more"),
+        "bits": (recipe.bits is None or 2 <= recipe.bits <= 8, "from 2 to 8"),
+        "average_bits": (recipe.average_bits is None or recipe.average_bits > 0, "above 0"),
+        "group_size": (recipe.group_size is None or recipe.group_size >= 1, "1 column or more"),
+    }
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ from coldpress.recipe import Recipe
 from coldpress.recovery import History, Settings, fit, held, recalibrate
 from coldpress.runtime.onnx import export
 from coldpress.space import channel_groups
-from coldpress.surgery.dead import remove_dead_channels
+from coldpress.surgery.dead import extend_masks, remove_dead_channels
 from coldpress.surgery.eca import eca_importance, insert_eca
 from coldpress.surgery.retention import prune_weights
 from coldpress.task import Task
@@ -236,10 +236,10 @@ class Case:
         masks = prune_weights(
             student, asked["sparsity"], entanglement=entanglement, stages=STAGES, seed=self.seed
         ).masks
-        with held(student, masks):
+        groups = list(channel_groups(student, self.task.example_inputs)[0].values())
+        with held(student, extend_masks(student, groups, masks)):
             recalibrate(student, self.task.calibration(self.scale.calibration)[0])
             history = self._fit(method, student, asked)
-        groups = list(channel_groups(student, self.task.example_inputs)[0].values())
         asked["dead_channels"] = sum(remove_dead_channels(student, groups, self.task.example_inputs).values())
         return self._measured(method, student, scores(history), asked)
 

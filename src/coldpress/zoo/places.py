@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from coldpress.zoo.data import data_names
-from coldpress.zoo.huggingface import PREFIX
+from coldpress.zoo.hub import PREFIX
 from coldpress.zoo.named import PARTS, is_named
 
 
