@@ -33,6 +33,13 @@ def test_terminal_table_says_what_the_page_says() -> None:
         assert words in text
 
 
+def test_the_paired_test_has_the_bootstrap_beside_it() -> None:
+    assert "95 % interval of the change \u22120.96 to +0.14 points." in tables.paired_test(metrics())
+    older = metrics()
+    del older["comparison"]["bootstrap_interval"]  # as runs before it wrote
+    assert "Paired bootstrap" not in tables.paired_test(older)
+
+
 def test_every_limit_is_held_against_what_was_measured() -> None:
     (latency, kept), (size, broken) = tables.budget(metrics())
     assert kept

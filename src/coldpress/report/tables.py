@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,11 @@ def _difference(metrics: Json) -> str:
 
 def _difference_interval(metrics: Json) -> str:
     bounds = (metrics.get("comparison") or {}).get("difference_interval")
-    return f"{formats.signed(bounds[0])} to {formats.signed(bounds[1])}" if bounds else ""
+    return _points(bounds) if bounds else ""
+
+
+def _points(bounds: Sequence[float]) -> str:
+    return f"{formats.signed(bounds[0])} to {formats.signed(bounds[1])}"
 
 
 def budget(metrics: Json) -> list[tuple[str, bool]]:
@@ -156,6 +160,8 @@ def paired_test(metrics: Json) -> str:
         sentence += f"; {lost:,} samples only the original had right, {gained:,} only the compressed model"
     if data.get("samples"):
         sentence += f", of {data['samples']:,}"
+    if data.get("bootstrap_interval"):
+        sentence += f". Paired bootstrap: 95 % interval of the change {_points(data['bootstrap_interval'])} points"
     return sentence + "."
 
 
