@@ -48,12 +48,14 @@ def timing_example(data: Any, tokens: int | None) -> tuple[Tensor, ...]:
 
 
 def read_data(recipe: Recipe) -> zoo.Splits:
-    """The data that a recipe names; texts are read with the tokenizer of its model."""
+    """The data that a recipe names; texts are read with the tokenizer of its model, images in the form it wants."""
     if recipe.data is None:
         raise TaskError(
             f"no data is given: --data NAME, one of {', '.join(zoo.data_names())}, folder:PATH, or a file of texts"
         )
-    return zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(recipe.model or ""), recipe.tokens)
+    name = recipe.model or ""
+    found = zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(name), recipe.tokens)
+    return found.prepared(zoo.image_form(name))
 
 
 def build_model(
@@ -117,9 +119,10 @@ def build_model(
 def check_tokens(model: nn.Module, splits: zoo.Splits | None) -> None:
     """Raise TaskError where texts hold tokens that the model has no row for."""
     inner: Any = getattr(model, "model", None)
-    if splits is None or not hasattr(inner, "get_input_embeddings"):
+    parts = [] if splits is None else [splits.train, splits.validation, splits.test]
+    parts = [part for part in parts if isinstance(part, TokenData)]
+    if not parts or not hasattr(inner, "get_input_embeddings"):
         return
-    parts = [part for part in (splits.train, splits.validation, splits.test) if isinstance(part, TokenData)]
     largest = max((int(row.max()) for part in parts for row in part.ids if len(row)), default=0)
     rows = int(inner.get_input_embeddings().num_embeddings)
     if largest >= rows:

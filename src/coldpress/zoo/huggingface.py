@@ -1,4 +1,4 @@
-"""Text models, tokenizers and data sets of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
+"""Models, tokenizers and data sets of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from coldpress.errors import TaskError
 from coldpress.network import replace_module
 from coldpress.tokens import TokenData
-from coldpress.zoo import text
+from coldpress.zoo import text, vision
 
 PREFIX = "hf:"
 
@@ -53,7 +53,7 @@ class TextModel(nn.Module):
 
 
 def network(name: str, num_classes: int | None = None, next_token: bool | None = None) -> nn.Module:
-    """A sequence classifier or a decoder in fp32, its attention by ``scaled_dot_product_attention``.
+    """A sequence classifier, a decoder or an image classifier, in fp32, attending by ``scaled_dot_product_attention``.
 
     Args:
         name: a folder with config.json and safetensors (without these its weights are random), or a name on the hub.
@@ -72,11 +72,15 @@ def network(name: str, num_classes: int | None = None, next_token: bool | None =
         place = _place(name)
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **more)
         _check_config(name, config)
+        images = vision.is_vision(transformers, config)
         if next_token is None:
             next_token = any(kind.endswith(DECODERS) for kind in config.architectures or ())
         words = "decoder" if next_token else "sequence classifier"
         kind = transformers.AutoModelForCausalLM if next_token else transformers.AutoModelForSequenceClassification
         how = {"attn_implementation": "sdpa", "trust_remote_code": False}
+        if images:  # some of these do not attend
+            words, kind, next_token = "image classifier", transformers.AutoModelForImageClassification, False
+            how = {"trust_remote_code": False}
         if has_weights(name):
             given = {} if next_token else more
             model, told = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **how, **given)
@@ -87,9 +91,9 @@ def network(name: str, num_classes: int | None = None, next_token: bool | None =
         raise TaskError(f"hf:{name} cannot be loaded as a {words}: {_first_line(error)}") from error
     model = model.float()
     as_linears(model)
-    found = TextModel(model).eval()
+    found = vision.ImageModel(model, vision.preprocessor(place)) if images else TextModel(model)
     found.missing = missing
-    return found
+    return found.eval()
 
 
 def _check_config(name: str, config: Any) -> None:
@@ -130,17 +134,40 @@ def tokenizer(name: str) -> Any:
     if folder.is_dir() and not any(file.name.startswith(TOKENIZER_FILES) for file in folder.iterdir()):
         return None
     try:
-        found = transformers.AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False)
         config = transformers.AutoConfig.from_pretrained(_place(name), trust_remote_code=False)
+        if vision.is_vision(transformers, config):
+            return None
+        found = transformers.AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise TaskError(f"hf:{name} has no tokenizer that can be loaded: {_first_line(error)}") from error
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
         before = config.pad_token_id + 1 if any(kind in config.model_type for kind in PADDED_POSITIONS) else 0
         found.model_max_length = min(found.model_max_length, positions - before)
-    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label or {}))
-    found.class_names = () if any(label.startswith(GENERIC) for label in names) else names
+    found.class_names = _class_names(config)
     return found
+
+
+def _class_names(config: Any) -> tuple[str, ...]:
+    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label or {}))
+    return () if any(label.startswith(GENERIC) for label in names) else names
+
+
+def image_form(name: str) -> vision.ImageForm | None:
+    """How a model wants its images; None for one of texts.
+
+    Raises:
+        TaskError: there is no such model, or its images cannot be prepared.
+    """
+    transformers = _library("transformers", f"hf:{name}")
+    place = _place(name)
+    try:
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise TaskError(f"hf:{name} has no configuration that can be read: {_first_line(error)}") from error
+    if not vision.is_vision(transformers, config):
+        return None
+    return vision.image_form(f"hf:{name}", config, vision.preprocessor(place), _class_names(config))
 
 
 def data(name: str, encode: text.Encode, seed: int = 0) -> tuple[TokenData | None, TokenData | None, TokenData | None]:

@@ -19,6 +19,7 @@ from coldpress.names import listed, meant
 from coldpress.zoo import huggingface
 from coldpress.zoo.cifar import CifarResNet
 from coldpress.zoo.fashion import FashionCNN
+from coldpress.zoo.vision import ImageForm
 from coldpress.zoo.weights import load_weights
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -32,8 +33,9 @@ def model(
 
     Args:
         name: one of `model_names()`; ``torchvision:NAME``; ``timm:NAME`` (needs the extra ``coldpress[timm]``);
-            ``hf:FOLDER_OR_NAME``, a text classifier or decoder with its weights (needs ``coldpress[hf]``); or
-            ``package.module:factory`` or ``path/file.py:factory``, a function of the user's that returns a module.
+            ``hf:FOLDER_OR_NAME``, a classifier of texts or images, or a decoder, with its weights (needs
+            ``coldpress[hf]``); or ``package.module:factory`` or ``path/file.py:factory``, a function of the user's that
+            returns a module.
         num_classes: outputs of the classifier; the model's own default where None.
         weights: a weights file; "pretrained" for the published weights of a torchvision or timm model (downloaded), or
             the bundled ones of fashion_cnn; None for random weights.
@@ -79,6 +81,13 @@ def model(
 def tokenizer(name: str) -> Any:
     """The tokenizer of a model by name; None where it has none. Raises TaskError when it cannot be loaded."""
     return huggingface.tokenizer(name.removeprefix(huggingface.PREFIX)) if name.startswith(huggingface.PREFIX) else None
+
+
+def image_form(name: str) -> ImageForm | None:
+    """How a model by name wants its images; None where it does not say. Raises TaskError when it cannot be read."""
+    return (
+        huggingface.image_form(name.removeprefix(huggingface.PREFIX)) if name.startswith(huggingface.PREFIX) else None
+    )
 
 
 def model_names() -> tuple[str, ...]:
