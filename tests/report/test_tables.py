@@ -40,6 +40,17 @@ def test_the_paired_test_has_the_bootstrap_beside_it() -> None:
     assert "Paired bootstrap" not in tables.paired_test(older)
 
 
+def test_a_modelled_latency_says_how_far_such_a_model_is_off_here() -> None:
+    modelled = {"title": "a Pi", "source": "its maker", "original_ms": 9.0, "compressed_ms": 3.0}
+    error = {"layers": 12, "median": 1.25, "spread": 1.4, "correlation": 0.9}
+    for known, words in (
+        (error, "of 12 layers measured on this machine such a model gives 1.25 times"),
+        (None, "not known"),
+    ):
+        (row,) = tables.comparison({"modelled": {**modelled, "host_error": known}})
+        assert words in row.note
+
+
 def test_every_limit_is_held_against_what_was_measured() -> None:
     (latency, kept), (size, broken) = tables.budget(metrics())
     assert kept

@@ -80,10 +80,16 @@ def comparison(metrics: Json) -> list[Row]:
     )
     pair = times[0].get("spread"), times[1].get("spread")
     add("Latency, spread", pair, formats.milliseconds, "", "width of the middle half of the runs")
+    memory = metrics.get("memory") or {}
+    if memory.get("latency_ms"):
+        note = "in a process of its own under the kernel's limit, not in turns with the original"
+        label = f"Latency within {formats.size(memory['limit'])} of data"
+        add(label, (None, memory["latency_ms"]), formats.milliseconds, "", note)
+        add("Memory, most resident", (None, memory["peak"]), formats.size, "", "the runtime's code included")
     modelled = metrics.get("modelled") or {}
     if modelled:
         pair = modelled["original_ms"], modelled["compressed_ms"]
-        note = f"not measured: a roofline of {modelled['source']}"
+        note = f"not measured: a roofline of {modelled['source']}; {_model_error(modelled.get('host_error'))}"
         label = f"Latency on {modelled['title']}, modelled"
         add(label, pair, formats.milliseconds, formats.ratio(*pair, "faster", "slower"), note)
     for field, label, show in (
@@ -102,6 +108,16 @@ def comparison(metrics: Json) -> list[Row]:
     if any(pair):
         add("Zeros among the weights", pair, formats.percent, "", "no speed comes of these")
     return rows
+
+
+def _model_error(error: Json | None) -> str:
+    """How far such a model is off where times were measured too."""
+    if not error:
+        return "how far such a model is off is not known here: coldpress inspect --latency measures layers"
+    return (
+        f"of {error['layers']} layers measured on this machine such a model gives {error['median']:.2f} times the "
+        f"seconds in the median, half of them within a factor of {error['spread']:.2f} of that"
+    )
 
 
 def conditions(metrics: Json) -> str:
