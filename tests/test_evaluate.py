@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import nn
 
 from coldpress.errors import TaskError
-from coldpress.evaluate import METRICS, Evaluation, compare, evaluate, predictor, wilson_interval
+from coldpress.evaluate import METRICS, Evaluation, bootstrap_interval, compare, evaluate, predictor, wilson_interval
 
 
 def judged(right: list[bool]) -> Evaluation:
@@ -71,6 +72,22 @@ def test_mcnemar_is_the_exact_binomial() -> None:
     comparison = compare(judged([True] * 8 + [False, True]), judged([False] * 8 + [True, True]))
     assert comparison.discordant == (8, 1)
     assert comparison.p_value == pytest.approx(2 * (1 + 9) / 2**9)
+
+
+@pytest.mark.parametrize(("lost", "gained", "samples"), [(25, 8, 150), (1, 12, 60), (0, 9, 300)])
+def test_the_bootstrap_is_that_of_the_pairs(lost: int, gained: int, samples: int) -> None:
+    found = bootstrap_interval(lost, gained, samples)
+    pairs = np.repeat([-1.0, 0.0, 1.0], [lost, samples - lost - gained, gained])
+    theirs = stats.bootstrap((pairs,), np.mean, method="BCa", rng=np.random.default_rng(1)).confidence_interval
+    assert found == pytest.approx((theirs.low, theirs.high), abs=1.5 / samples)
+    assert found[0] < (gained - lost) / samples < found[1]
+    assert found == bootstrap_interval(lost, gained, samples)
+
+
+def test_a_comparison_has_the_bootstrap_interval() -> None:
+    first, second = judged([True] * 8 + [False] * 12), judged([False] * 8 + [True] * 3 + [False] * 9)
+    assert compare(first, second).bootstrap_interval == bootstrap_interval(8, 3, 20)
+    assert compare(first, first).bootstrap_interval == (0.0, 0.0)
 
 
 def test_other_samples_cannot_be_compared() -> None:

@@ -128,3 +128,10 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
     recipe = Recipe.read(tmp_path / "recipe.yaml")
     assert (recipe.lr, recipe.epochs, recipe.max_accuracy_drop) == (1e-3, 5, 1.0)
     assert recipe.key() == Recipe(lr=1e-3, epochs=5, max_accuracy_drop=1.0).key()
+
+
+def test_more_memory_goes_on_with_a_stopped_run() -> None:
+    given = [Recipe(memory=memory).key() for memory in ("64MB", "128MB")]
+    assert given[0] == given[1] != Recipe().key()
+    fisher = [Recipe(memory=memory, energy="fisher").key() for memory in ("64MB", "128MB")]
+    assert fisher[0] != fisher[1]

@@ -107,3 +107,21 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
         Workspace(tmp_path / "file" / "run", "key")
     with pytest.raises(ArtifactError, match="choose another --out"), explained(tmp_path):
         (tmp_path / "file" / "x").write_text("")
+
+
+def test_other_limits_plan_anew_with_what_was_measured(tmp_path: Path) -> None:
+    def begun(size: float) -> Workspace:
+        work = Workspace(tmp_path / "run", "key")
+        work.reach({"size": size})
+        return work
+
+    work = begun(1e6)
+    for name in ("prices", "plan"):
+        work.json(name, lambda: 1)
+    work.path("checkpoints").mkdir()
+    assert begun(1e6).json("plan", lambda: 2) == 1
+    other = begun(2e6)
+    assert not other.path("checkpoints").exists()
+    assert other.json("plan", lambda: 2) == 2
+    assert other.json("prices", lambda: 2) == 1
+    assert len(other.path("log.jsonl").read_text().splitlines()) == 3

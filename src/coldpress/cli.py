@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldpress import cli_benchmark, cli_reproduce, cli_round, cli_search
+from coldpress import cli_benchmark, cli_evaluate, cli_reproduce, cli_round, cli_search
 from coldpress.commands import options
 from coldpress.commands.terminal import Guarded, start_logging
 from coldpress.memory import keep_freed_memory
@@ -290,41 +290,7 @@ def embed(
     command.run(file, topology, size, num_reads, time_limit, seed, as_json, vartype)
 
 
-@app.command()
-def evaluate(
-    target: Annotated[
-        Path | None, typer.Argument(help="an artifact's folder or an ONNX file; none with --model")
-    ] = None,
-    form: Annotated[str | None, typer.Option(help="onnx (what is deployed) or torch (the float network)")] = None,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    data: options.Data = None,
-    data_dir: options.DataDir = None,
-    num_classes: options.Classes = None,
-    split: Annotated[str, typer.Option(help="test, validation or train")] = "test",
-    threads: options.Threads = None,
-    batch: options.Batch = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Print accuracy with its interval, loss and latency of an artifact, an ONNX file or a named model.
-
-    An artifact brings the names of its model and data along; flags override them.
-
-    Example: [bold]coldpress evaluate run --form torch[/bold]
-    """
-    from coldpress.commands import evaluate as command
-
-    given = {
-        "model": model,
-        "weights": weights,
-        "data": data,
-        "data_dir": data_dir,
-        "num_classes": num_classes,
-        "threads": threads,
-        "batch": batch,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    command.run(target, form, Recipe().changed(given), frozenset(given), split, as_json)
+app.command()(cli_evaluate.evaluate)
 
 
 @app.command()

@@ -61,6 +61,7 @@ def decide(run: Run) -> Decided:
     originals = _originals(prices, original.seconds, original.bytes)
     limits = loadable(absolute(recipe.limits(), originals), recipe.memory_bytes(), originals["size"])
     check_reachable(space, prices, limits)
+    work.reach({quantity: float(limit) for quantity, limit in limits.given().items()})
 
     effects, moments = steps.effects_of(run, space)
     channels: dict[str, Any] | None = None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coldpress.evaluate import Evaluation
@@ -96,14 +98,25 @@ def evaluate_file(task: Task, path: Path, split: Split, threads: int = 2, batch:
 
 def score_deployed(task: Task, space: Space, plan: Plan, model: nn.Module, split: Split, batch: int = 1) -> float:
     """The task's metric of what would be deployed: rounded where the plan says int8, else the network itself."""
-    int8 = int8_layers(space, plan, model)
-    if not int8:
+    if not int8_layers(space, plan, model):
         return task.score(model, split)
+    with deployed(task, space, plan, model) as path:
+        return evaluate_file(task, path, split, batch=batch).score(task.metric)
+
+
+@contextmanager
+def deployed(task: Task, space: Space, plan: Plan, model: nn.Module) -> Iterator[Path]:
+    """The file that would be deployed, as long as the context lasts."""
     inputs, _ = task.calibration(CALIBRATION_IMAGES)
     with tempfile.TemporaryDirectory(prefix="coldpress-") as folder:
-        fp32, path = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        export_both(model, task.example_inputs, int8, inputs, fp32, path)
-        return evaluate_file(task, path, split, batch=batch).score(task.metric)
+        fp32, path = Path(folder) / "fp32.onnx", Path(folder) / "model.onnx"
+        export_both(model, task.example_inputs, int8_layers(space, plan, model), inputs, fp32, path)
+        yield path
+
+
+def served(example_inputs: Sequence[Tensor], batch: int) -> list[NDArray[Any]]:
+    """The first sample as arrays, ``batch`` times over: what latency and memory are measured with."""
+    return [tensor[:1].repeat(batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in example_inputs]
 
 
 def time_files(
@@ -117,7 +130,7 @@ def time_files(
 ) -> dict[str, Timing]:
     """Time ONNX files against each other, interleaved in one run."""
     sessions: dict[str, ort.InferenceSession] = {name: session(path, threads=threads) for name, path in files.items()}
-    arrays = [tensor[:1].repeat(batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in example_inputs]
+    arrays = served(example_inputs, batch)
     own = {
         name: {node.name: array for node, array in zip(side.get_inputs(), arrays)} for name, side in sessions.items()
     }

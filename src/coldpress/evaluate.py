@@ -42,6 +42,7 @@ METRICS: dict[str, Metric] = {
     "log_likelihood": _log_likelihood,
 }
 LOSSES: dict[str, Criterion] = {"cross_entropy": F.cross_entropy}
+RESAMPLES = 9999
 MOST_LOGITS = 250_000_000
 """Numbers kept of a model's outputs; where there are more, as of decoders, only the predictions are."""
 
@@ -124,7 +125,8 @@ class Comparison:
 
     Attributes:
         difference: accuracy of the second less that of the first.
-        difference_interval: its 95 % interval for paired samples.
+        difference_interval: its 95 % interval for paired samples, by Agresti and Min.
+        bootstrap_interval: the same by the bootstrap.
         p_value: exact McNemar test of "both are as often right", two-sided.
         discordant: samples that only the first got right, and that only the second got right.
         samples: how many samples both judged.
@@ -132,6 +134,7 @@ class Comparison:
 
     difference: float
     difference_interval: tuple[float, float]
+    bootstrap_interval: tuple[float, float]
     p_value: float
     discordant: tuple[int, int]
     samples: int
@@ -189,8 +192,8 @@ def evaluate(predict: Predict, batches: Iterable[Batch], loss: Criterion = F.cro
 def compare(first: Evaluation, second: Evaluation) -> Comparison:
     """The paired comparison of two models on the same samples in the same order.
 
-    The test is McNemar's exact one (binomial on discordant pairs); the interval is Agresti and Min's (Statistics in
-    Medicine 24, 2005): Wald's with half a sample added to each discordant count.
+    The test is McNemar's exact one (binomial on discordant pairs); the intervals are Agresti and Min's (Statistics in
+    Medicine 24, 2005), Wald's with half a sample added to each discordant count, and the one of `bootstrap_interval`.
 
     Raises:
         TaskError: the two were not evaluated on the same labels.
@@ -205,7 +208,40 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     b, c, m = only_first + 0.5, only_second + 0.5, n + 2
     centre, spread = (c - b) / m, 1.959964 * math.sqrt(b + c - (c - b) ** 2 / m) / m
     interval = (max(-1.0, centre - spread), min(1.0, centre + spread))
-    return Comparison((only_second - only_first) / n, interval, p_value, (only_first, only_second), n)
+    drawn = bootstrap_interval(only_first, only_second, n)
+    return Comparison((only_second - only_first) / n, interval, drawn, p_value, (only_first, only_second), n)
+
+
+def bootstrap_interval(lost: int, gained: int, samples: int, seed: int = 0) -> tuple[float, float]:
+    """The 95 % BCa bootstrap interval of a paired difference in accuracy (Efron, JASA 82, 1987).
+
+    A resample is drawn as its counts of pairs (multinomial), which is the same in distribution as drawing pairs one by
+    one (`scipy.stats.bootstrap`), and does not take longer for more samples.
+
+    Args:
+        lost, gained: samples that only the first had right, and that only the second had.
+        samples: how many there are in all.
+        seed: of the resamples.
+
+    Returns:
+        Edges of the second's accuracy less the first's; both are the difference itself where all samples agree.
+
+    >>> [round(edge, 2) for edge in bootstrap_interval(30, 10, 200)]
+    [-0.16, -0.04]
+    """
+    same = samples - lost - gained
+    values, counts = np.array([-1.0, 0.0, 1.0]), np.array([lost, same, gained])
+    found = float(values @ counts) / samples
+    apart = values - found
+    if samples in (lost, same, gained):
+        return found, found
+    resampled = np.random.default_rng(seed).multinomial(samples, counts / samples, RESAMPLES) @ values / samples
+    centre = stats.norm.ppf(((resampled < found).mean() + (resampled <= found).mean()) / 2)
+    edges = centre + stats.norm.ppf([0.025, 0.975])
+    acceleration = (counts @ apart**3) / (6 * (counts @ apart**2) ** 1.5)
+    shares = stats.norm.cdf(centre + edges / (1 - acceleration * edges))
+    low, high = np.quantile(resampled, shares)
+    return float(low), float(high)
 
 
 def wilson_interval(successes: int, samples: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from torch import nn
 from coldpress import proof, steps
 from coldpress.artifact import put_in_place
 from coldpress.deploy import score_deployed
+from coldpress.fitting import check_runs_within
 from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
 from coldpress.report import render
@@ -43,8 +44,12 @@ def finished(
         folder: of the artifact.
         facts, details: entries of metrics.json and details.json that are known already.
         command: what reproduces the run.
+
+    Raises:
+        BudgetError: the network does not run within the memory that it is to; told before it is trained.
     """
     task, recipe, work = run.task, run.recipe, run.work
+    check_runs_within(task, space, plan, student, recipe)
     untrained = copy.deepcopy(student)
     student, details["history"] = steps.recovered(run, space, student, plan)
     facts["seconds"] = work.seconds()

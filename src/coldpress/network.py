@@ -29,18 +29,18 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def first_tensor(output: Any) -> Tensor:
-    """The output itself, or the first tensor of a tuple, which coldpress takes for the logits.
+    """The output itself, its ``logits`` (as transformers models name them), or the first tensor of a tuple.
 
     Raises:
         TaskError: if there is none, as in a dict.
     """
-    first = output
+    first = getattr(output, "logits", output)
     while isinstance(first, tuple | list) and first:
         first = first[0]
     if not isinstance(first, Tensor):
         raise TaskError(
-            f"the model returns a {type(output).__name__}; it must return a tensor of logits, or a tuple that "
-            "starts with one: wrap it in a module whose forward picks the logits"
+            f"the model returns a {type(output).__name__}; it must return a tensor of logits, a tuple that starts "
+            "with one, or an object that has logits: wrap it in a module whose forward picks the logits"
         )
     return first
 

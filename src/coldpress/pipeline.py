@@ -17,6 +17,7 @@ from coldpress.errors import BudgetError, TaskError
 from coldpress.evidence import Progress
 from coldpress.facts import correlated
 from coldpress.finish import finished
+from coldpress.fitting import check_memory
 from coldpress.keys import measurements_key, run_key
 from coldpress.plan import Plan, Space
 from coldpress.problem import Problem
@@ -81,7 +82,8 @@ def compress(
         The compressed model, its plan and its metrics.
 
     Raises:
-        BudgetError: no plan can meet the budget (raised before time is spent).
+        BudgetError: no plan can meet the budget (raised before time is spent), or the network that was planned does not
+            run within ``memory`` (raised before it is trained; the same call with more memory goes on from there).
         TaskError, SpaceError, ExportError, ArtifactError: the model, the data or the folder cannot be used.
 
     Example:
@@ -163,6 +165,7 @@ def predict(
 
 
 def _begun(task: Task, recipe: Recipe, folder: Path, measurements: str | Path | None, tell: Progress | None) -> Run:
+    check_memory(recipe)
     kept = None if measurements is None else Path(measurements) / measurements_key(task, recipe)
     return Run(task, recipe, Workspace(folder, run_key(task, recipe), kept), tell)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +15,16 @@ from torch import Tensor, nn
 from coldpress.network import evaluating, replace_module
 from coldpress.surgery.structure import Dropped
 from coldpress.zoo.huggingface import TextModel
+from coldpress.zoo.vision import PREPROCESSOR, ImageModel
 
 logger = logging.getLogger("coldpress.zoo")
 
 LAYERS = ("num_hidden_layers", "n_layers", "n_layer")
 NEURONS = ("intermediate_size", "hidden_dim", "ffn_dim", "n_inner")
-PRODUCERS = ("intermediate.dense", "lin1", "fc1", "up_proj", "ffn")
+PRODUCERS = ("intermediate.dense", "lin1", "fc1", "up_proj", "ffn", "c_fc")
 
 
-def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Tensor]) -> bool:
+def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Tensor], tokenizer: Any = None) -> bool:
     """Write what ``from_pretrained`` reads, if every layer has the same shape; whether it was written.
 
     Dropped blocks leave the list of layers, and the number of layers and of neurons is set in the configuration. A
@@ -32,8 +34,9 @@ def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Ten
         model: the compressed classifier.
         folder: where to.
         example_inputs: on which the written network must give the same logits.
+        tokenizer: of the model; written beside it.
     """
-    if not isinstance(model, TextModel):
+    if not isinstance(model, TextModel | ImageModel):
         return False
     inner: Any = copy.deepcopy(model.model)
     config, fresh = inner.config, None
@@ -47,18 +50,28 @@ def save_pretrained(model: nn.Module, folder: Path, example_inputs: Sequence[Ten
         _set(config, NEURONS, widths.pop())
     try:
         fresh = type(inner)(config)
-        fresh.load_state_dict(inner.state_dict())
+        fresh.load_state_dict(_as_written(inner.state_dict(), fresh))
     except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
         logger.info("this network has no form of its own in transformers: %s", str(error).splitlines()[0])
         return False
-    with evaluating(model), evaluating(TextModel(fresh)) as again:
+    with evaluating(model), evaluating(type(model)(fresh)) as again:
         if not torch.allclose(model(*example_inputs), again(*example_inputs), atol=1e-5):
             return False
     fresh.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    if isinstance(model, ImageModel) and model.preprocessor:
+        (folder / PREPROCESSOR).write_text(json.dumps(model.preprocessor, indent=1))
     return True
+
+
+def _as_written(weights: dict[str, Tensor], fresh: nn.Module) -> dict[str, Tensor]:
+    """Weights as a model has them whose "Conv1D" layers hold theirs transposed; see `huggingface.as_linears`."""
+    names = [f"{name}.weight" for name, module in fresh.named_modules() if type(module).__name__ == "Conv1D"]
+    return weights | {name: weights[name].T for name in names if name in weights}
 
 
 def _set(config: Any, names: Sequence[str], value: int) -> None:
     for name in names:
-        if getattr(config, name, None) is not None:
+        if hasattr(config, name):  # GPT-2's width is None where it is the usual one
             setattr(config, name, value)

@@ -18,8 +18,9 @@ from torch import nn
 
 from coldpress import __version__, scores
 from coldpress.artifact import save_model
+from coldpress.cost.model_error import host_error
 from coldpress.cost.profiles import HOST, profile
-from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, sparsity, time_files
+from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, served, sparsity, time_files
 from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
 from coldpress.factor_check import check_factors
@@ -67,7 +68,7 @@ def build(
     save_model(student, folder, task.example_inputs)
     if task.tokenizer is not None:
         task.tokenizer.save_pretrained(folder / "tokenizer")
-    save_pretrained(student, folder / "pretrained", task.example_inputs)
+    save_pretrained(student, folder / "pretrained", task.example_inputs, task.tokenizer)
     original = folder / "original.onnx"
     export(task.model, task.example_inputs, original)
     inputs, _ = task.calibration(CALIBRATION_IMAGES)
@@ -88,14 +89,14 @@ def build(
     metrics["compressed"]["kl"] = facts.pop("kl")
     predicted, fraction = facts["predicted"], facts["predicted"].get("latency_fraction")
     if recipe.device != HOST and fraction:
-        metrics["modelled"] = _modelled(recipe.device, predicted["latency_ms"], fraction)
+        metrics["modelled"] = _modelled(recipe, predicted["latency_ms"], fraction)
         fraction = None  # of another machine
     median = metrics["original"]["latency_ms"]["median"]
     predicted["latency_ms"] = None if fraction is None else fraction * median
     if (memory := recipe.memory_bytes()) is not None:
-        sample = [tensor[:1].repeat(recipe.batch, *[1] * (tensor.dim() - 1)).numpy() for tensor in task.example_inputs]
-        peak = run_within(files["compressed"], sample, memory, recipe.threads)
-        metrics["memory"] = {"limit": memory, "peak": peak}
+        arrays = served(task.example_inputs, recipe.batch)
+        ran = run_within(files["compressed"], arrays, memory, recipe.threads)
+        metrics["memory"] = {"limit": memory, "peak": ran.peak, "data": ran.data, "latency_ms": ran.median}
     if factors := check_factors(student, task.example_inputs, names, recipe):
         metrics["factors"] = factors
     metrics |= facts
@@ -166,15 +167,16 @@ def circumstances(task: Task, recipe: Recipe, command: str) -> dict[str, Any]:
     }
 
 
-def _modelled(name: str, milliseconds: float, fraction: float) -> dict[str, Any]:
-    """What the profile of another machine says of both sides."""
-    machine = profile(name)
+def _modelled(recipe: Recipe, milliseconds: float, fraction: float) -> dict[str, Any]:
+    """What the profile of another machine says of both sides, and how far such a model is off on this one."""
+    machine, error = profile(recipe.device), host_error(recipe.threads, recipe.batch)
     return {
-        "device": name,
+        "device": recipe.device,
         "title": machine.title,
         "source": machine.source,
         "original_ms": milliseconds / fraction,
         "compressed_ms": milliseconds,
+        "host_error": None if error is None else asdict(error),
     }
 
 

@@ -206,8 +206,13 @@ class Recipe:
         return [name for name in names if getattr(self, name) != getattr(Recipe, name)]
 
     def key(self) -> str:
-        """Changes when a stopped run must not be continued under this recipe."""
-        return _digest(asdict(self))
+        """Changes when a stopped run must not be continued under this recipe.
+
+        How much memory there is changes limits, and a run looks after these itself (`Workspace.reach`); but single
+        channels are chosen within them before anything is measured.
+        """
+        memory = self.memory if self.energy == "fisher" else self.memory is not None
+        return _digest(asdict(self) | {"memory": memory})
 
     def measurements_key(self) -> str:
         """Changes when the times and sensitivities that another run measured must not be taken for this one."""

@@ -25,7 +25,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class FirstOutput(nn.Module):
-    """A model that returns a tuple, made to return the first tensor of it; the model itself is ``.model``."""
+    """A model that returns a tuple, or an object with logits, made to return its first tensor, or these.
+
+    The model itself is ``.model``.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -38,12 +41,14 @@ class FirstOutput(nn.Module):
 class Task:
     """What is to be compressed, and the data that says how well it works.
 
-    Everything is checked here, so that later steps need not. A model that returns a tuple is wrapped in `FirstOutput`
-    (its modules are then named ``model.*``); the user's own module is never changed.
+    Everything is checked here, so that later steps need not. A model that returns a tuple, or an object with
+    logits as those of transformers do, is wrapped in `FirstOutput` (its modules are then named ``model.*``); the user's
+    own module is never changed.
 
     Args:
         model: a trained classifier on the CPU that returns logits ``(batch, classes)``, or a decoder that returns
-            ``(batch, tokens, classes)``, or a tuple that starts with them; it is set to eval mode.
+            ``(batch, tokens, classes)``, or a tuple that starts with them, or an object that has them as ``logits``;
+            it is set to eval mode.
         example_inputs: a tensor, or a tuple of tensors for a model with several inputs, each with a batch dimension;
             None takes one sample of the data.
         train: training data: a torch Dataset, a DataLoader, or a list of batches. Calibration is drawn from it. None

@@ -57,6 +57,17 @@ class Workspace:
         self.resumed = known == key
         self._made: set[str] = set()
 
+    def reach(self, limits: Mapping[str, float]) -> None:
+        """Go on for these limits: what was decided for others is thrown away, what was measured stays."""
+        path = self.folder / "limits.json"
+        text = json.dumps(dict(limits), sort_keys=True)
+        if path.is_file() and path.read_text() != text:
+            logger.warning("%s was planned for other limits: planning anew, with what was measured", self.folder)
+            for other in self.folder.iterdir():
+                if other.name.partition(".")[0] not in ("", "key", "limits", "log", *MEASURED):
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+        self.write(path.name, text)
+
     def _key(self) -> str | None:
         try:
             found = json.loads((self.folder / "key.json").read_text())["key"]

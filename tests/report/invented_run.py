@@ -90,6 +90,7 @@ def metrics(split: str = "test") -> dict[str, Any]:
         "comparison": {
             "difference": -0.0042,
             "difference_interval": [-0.0097, 0.0013],
+            "bootstrap_interval": [-0.0096, 0.0014],
             "p_value": 0.148,
             "discordant": [112, 91],
             "samples": 5000,

@@ -33,6 +33,24 @@ def test_terminal_table_says_what_the_page_says() -> None:
         assert words in text
 
 
+def test_the_paired_test_has_the_bootstrap_beside_it() -> None:
+    assert "95 % interval of the change \u22120.96 to +0.14 points." in tables.paired_test(metrics())
+    older = metrics()
+    del older["comparison"]["bootstrap_interval"]  # as runs before it wrote
+    assert "Paired bootstrap" not in tables.paired_test(older)
+
+
+def test_a_modelled_latency_says_how_far_such_a_model_is_off_here() -> None:
+    modelled = {"title": "a Pi", "source": "its maker", "original_ms": 9.0, "compressed_ms": 3.0}
+    error = {"layers": 12, "median": 1.25, "spread": 1.4, "correlation": 0.9}
+    for known, words in (
+        (error, "of 12 layers measured on this machine such a model gives 1.25 times"),
+        (None, "not known"),
+    ):
+        (row,) = tables.comparison({"modelled": {**modelled, "host_error": known}})
+        assert words in row.note
+
+
 def test_every_limit_is_held_against_what_was_measured() -> None:
     (latency, kept), (size, broken) = tables.budget(metrics())
     assert kept

@@ -62,6 +62,21 @@ def test_every_format_gives_the_same(kind: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_parquet_file_gives_the_same(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra coldpress[hf]")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra coldpress[hf]")
+    rows = distinct(40)
+    columns = {"label": [label for _, label in rows], "sentence": [sentence for sentence, _ in rows]}
+    (tmp_path / "all.tsv").write_text(tsv(rows))
+    parquet.write_table(pyarrow.table(columns), tmp_path / "all.parquet")
+    ours, theirs = (read(tmp_path / f"all.{kind}", Words()) for kind in ("tsv", "parquet"))
+    for one, other in zip(ours, theirs):
+        assert isinstance(one, TokenData)
+        assert isinstance(other, TokenData)
+        assert [row.tolist() for row in one.ids] == [row.tolist() for row in other.ids]
+        assert one.labels.tolist() == other.labels.tolist()
+
+
 def test_a_published_validation_file_is_reported_on_where_test_has_no_labels(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text(tsv(distinct(30)))
     (tmp_path / "dev.tsv").write_text(tsv(distinct(6, start=30)))

@@ -2,44 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 from rich.table import Table
-from scipy import stats
 
 from coldpress.commands.terminal import out
-from coldpress.cost.profiles import PROFILES, ModelledTable, host_as_unknown
-from coldpress.cost.table import LatencyTable
-
-
-@dataclass(frozen=True)
-class ModelError:
-    """How modelled layer times compare with measured ones.
-
-    Attributes:
-        layers: how many were compared.
-        median: of modelled over measured.
-        spread: the factor, above 1, that half of the ratios are within of their median.
-        correlation: rank correlation.
-    """
-
-    layers: int
-    median: float
-    spread: float
-    correlation: float
-
-
-def model_error(table: LatencyTable, modelled: ModelledTable) -> ModelError | None:
-    """Compare a model with all layers that a table holds; None for fewer than three."""
-    pairs = [(seconds, modelled.seconds(shape)) for shape, seconds in table.measured()]
-    if len(pairs) < 3:
-        return None
-    measured, predicted = np.array(pairs).T
-    logs = np.log(predicted / measured)
-    spread = float(np.exp(np.median(np.abs(logs - np.median(logs)))))
-    rank = stats.spearmanr(measured, predicted)
-    return ModelError(len(pairs), float(np.exp(np.median(logs))), spread, float(rank.statistic))
+from coldpress.cost.model_error import host_error
+from coldpress.cost.profiles import PROFILES
 
 
 def run() -> None:
@@ -54,8 +21,7 @@ def run() -> None:
     out.print(table)
     for name, machine in PROFILES.items():
         out.print(f"{name}: {machine.title}. {machine.source}", soft_wrap=True, highlight=False)
-    here = LatencyTable()
-    error = model_error(here, ModelledTable(host_as_unknown()))
+    error = host_error()
     if error is None:
         out.print("No layer was measured on this machine yet, so the model's error is not known: run coldpress demo")
         return

@@ -1,11 +1,11 @@
-"""`coldpress evaluate`: accuracy, loss and latency of an artifact, an ONNX file or a model, on any data."""
+"""`coldpress evaluate`: accuracy, loss and latency of an artifact, an ONNX file or a model, and two compared."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,20 @@ from torch import Tensor, nn
 
 from coldpress import scores, zoo
 from coldpress.artifact import PROGRAM, load, weights_file
+from coldpress.commands import evaluation_file
 from coldpress.commands.subject import build_model, read_data, timing_example
 from coldpress.commands.terminal import out
 from coldpress.data import MemoryData, read_batches
 from coldpress.deploy import time_files
 from coldpress.errors import ArtifactError, TaskError
-from coldpress.evaluate import Evaluation, Predict, evaluate, predictor
+from coldpress.evaluate import Evaluation, Predict, compare, evaluate, predictor
 from coldpress.network import logits_of
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 from coldpress.runtime.dynamic import depends_on_batch
 from coldpress.runtime.sessions import run as run_session
 from coldpress.runtime.sessions import session
-from coldpress.splits import check_labels
+from coldpress.splits import check_labels, class_names
 from coldpress.task import EVALUATION_BATCH
 from coldpress.windows import WindowData
 
@@ -45,9 +46,17 @@ class Subject:
 
 
 def run(
-    target: Path | None, form: str | None, recipe: Recipe, given: frozenset[str], split: str, as_json: bool
+    target: Path | None,
+    form: str | None,
+    recipe: Recipe,
+    given: frozenset[str],
+    split: str,
+    as_json: bool,
+    against: str | None = None,
+    place: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Evaluate and print.
+    """Evaluate, print, and write what was asked for.
 
     Args:
         target: an artifact's folder, an ONNX file, or None for ``recipe.model``.
@@ -56,7 +65,12 @@ def run(
         given: the recipe's fields that the user gave; an artifact's own recipe fills in the others.
         split: "test", "validation" or "train".
         as_json: print JSON instead of a table.
+        against: an artifact's folder, an ONNX file or a model's name to compare with on the same samples.
+        place: a .csv or .json file to write.
+        overwrite: replace it where it exists.
     """
+    if place is not None:
+        evaluation_file.check_place(place, overwrite)
     if form is not None and form not in FORMS:
         raise TaskError(f"form {form!r} is unknown; choose onnx or torch")
     if target is not None:
@@ -68,7 +82,9 @@ def run(
     part = _part(splits, split, given)
     subject = _subject(target, form, recipe, splits)
     example = timing_example(part[1], recipe.tokens)
+    other = None if against is None else _other(against, recipe, splits)
     found = _evaluate(subject, part[1], part[0], example, recipe.batch)
+    sides = {"subject": found}
     latency = _latency(subject, example, recipe)
     facts = {
         "subject": subject.name,
@@ -82,6 +98,15 @@ def run(
         "scores": {} if isinstance(part[1], WindowData) else scores.summary(found),
         "latency_ms": latency,
     }
+    if other is not None:
+        sides["against"] = _evaluate(other, part[1], part[0], example, recipe.batch)
+        facts["comparison"] = {
+            "against": other.name,
+            "accuracy": sides["against"].accuracy,
+            **asdict(compare(sides["against"], found)),
+        }
+    if place is not None:
+        evaluation_file.write(place, facts, sides, class_names(part[1]), isinstance(part[1], WindowData))
     if as_json:
         out.print_json(json.dumps(facts))
     else:
@@ -97,6 +122,17 @@ def _part(splits: zoo.Splits, split: str, given: frozenset[str]) -> tuple[str, A
         have = ", ".join(name for name, data in names.items() if data is not None)
         raise TaskError(f"this data has no {split} part; it has {have}: give one of them with --split")
     return split, names[split]
+
+
+def _other(against: str, recipe: Recipe, splits: zoo.Splits) -> Subject:
+    """What ``--against`` names; a model of the recipe's name has the recipe's weights."""
+    path = Path(against)
+    if path.exists() or path.suffix == ".onnx":
+        _check(path)
+        return _subject(path, None, recipe, splits)
+    same = against == recipe.model
+    weights, outputs = (recipe.weights, recipe.num_classes) if same else (None, None)
+    return Subject(against, model=build_model(against, weights, outputs, splits))
 
 
 def _check(target: Path) -> None:
@@ -159,7 +195,7 @@ def _predictor(subject: Subject) -> Predict:
         return checked
     assert subject.file is not None
     running = session(subject.file, threads=max(1, torch.get_num_threads()))
-    return lambda inputs: torch.from_numpy(np.asarray(run_session(running, [x.numpy() for x in inputs])[0]))
+    return lambda inputs: logits_of(torch.from_numpy(np.asarray(run_session(running, [x.numpy() for x in inputs])[0])))
 
 
 def _latency(subject: Subject, example: Sequence[Tensor], recipe: Recipe) -> dict[str, Any]:
@@ -213,7 +249,23 @@ def _table(facts: dict[str, Any]) -> Table:
     for name, value in facts["scores"].items():
         words = "area under the ROC curve" if name == "roc_auc" else f"{name.upper() if name == 'f1' else name}, mean"
         table.add_row(words, formats.percent(value, 2))
+    if "comparison" in facts:
+        for row in _comparison(facts["comparison"]):
+            table.add_row(*row)
     table.add_row("loss", formats.three(facts["loss"]))
     table.add_row("latency, median", f"{formats.milliseconds(latency['median'])} ({conditions})")
     table.add_row("latency, spread", f"{formats.milliseconds(latency['spread'])} of {latency['repeats']} runs")
     return table
+
+
+def _comparison(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of the paired comparison; differences are the subject's accuracy less the other's."""
+    lost, gained = found["discordant"]
+    names = {"difference_interval": "its 95 % interval", "bootstrap_interval": "its 95 % interval, bootstrap"}
+    edges = {words: [formats.signed(edge) for edge in found[name]] for name, words in names.items()}
+    return [
+        ("against", f"{found['against']}, accuracy {formats.percent(found['accuracy'], 2)}"),
+        ("difference", f"{formats.signed(found['difference'])} points"),
+        *((words, f"{low} to {high} points") for words, (low, high) in edges.items()),
+        ("exact McNemar test", f"{formats.p_value(found['p_value'])}; right alone: {gained:,}, the other {lost:,}"),
+    ]

@@ -53,7 +53,7 @@ def timing_example(data: Any, tokens: int | None) -> tuple[Tensor, ...]:
 
 
 def read_data(recipe: Recipe) -> zoo.Splits:
-    """The data that a recipe names; texts are read with the tokenizer of its model.
+    """The data that a recipe names; texts are read with the tokenizer of its model, images in the form it wants.
 
     Windows of plain text are no longer than the model has positions for. Raises TaskError where ``tokens`` is more.
     """
@@ -68,7 +68,8 @@ def read_data(recipe: Recipe) -> zoo.Splits:
             f"tokens is {recipe.tokens}, and {name} has positions for {most}: give --tokens {most}, or fewer"
         )
     window = recipe.tokens or min(WINDOW, most or WINDOW)
-    return zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(name), window)
+    found = zoo.data(recipe.data, recipe.data_dir, recipe.seed, zoo.tokenizer(name), window)
+    return found.prepared(zoo.image_form(name))
 
 
 def build_model(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,10 +80,16 @@ def comparison(metrics: Json) -> list[Row]:
     )
     pair = times[0].get("spread"), times[1].get("spread")
     add("Latency, spread", pair, formats.milliseconds, "", "width of the middle half of the runs")
+    memory = metrics.get("memory") or {}
+    if memory.get("latency_ms"):
+        note = "in a process of its own under the kernel's limit, not in turns with the original"
+        label = f"Latency within {formats.size(memory['limit'])} of data"
+        add(label, (None, memory["latency_ms"]), formats.milliseconds, "", note)
+        add("Memory, most resident", (None, memory["peak"]), formats.size, "", "the runtime's code included")
     modelled = metrics.get("modelled") or {}
     if modelled:
         pair = modelled["original_ms"], modelled["compressed_ms"]
-        note = f"not measured: a roofline of {modelled['source']}"
+        note = f"not measured: a roofline of {modelled['source']}; {_model_error(modelled.get('host_error'))}"
         label = f"Latency on {modelled['title']}, modelled"
         add(label, pair, formats.milliseconds, formats.ratio(*pair, "faster", "slower"), note)
     for field, label, show in (
@@ -102,6 +108,16 @@ def comparison(metrics: Json) -> list[Row]:
     if any(pair):
         add("Zeros among the weights", pair, formats.percent, "", "no speed comes of these")
     return rows
+
+
+def _model_error(error: Json | None) -> str:
+    """How far such a model is off where times were measured too."""
+    if not error:
+        return "how far such a model is off is not known here: coldpress inspect --latency measures layers"
+    return (
+        f"of {error['layers']} layers measured on this machine such a model gives {error['median']:.2f} times the "
+        f"seconds in the median, half of them within a factor of {error['spread']:.2f} of that"
+    )
 
 
 def conditions(metrics: Json) -> str:
@@ -127,7 +143,11 @@ def _difference(metrics: Json) -> str:
 
 def _difference_interval(metrics: Json) -> str:
     bounds = (metrics.get("comparison") or {}).get("difference_interval")
-    return f"{formats.signed(bounds[0])} to {formats.signed(bounds[1])}" if bounds else ""
+    return _points(bounds) if bounds else ""
+
+
+def _points(bounds: Sequence[float]) -> str:
+    return f"{formats.signed(bounds[0])} to {formats.signed(bounds[1])}"
 
 
 def budget(metrics: Json) -> list[tuple[str, bool]]:
@@ -175,6 +195,8 @@ def paired_test(metrics: Json) -> str:
         sentence += f"; {lost:,} samples only the original had right, {gained:,} only the compressed model"
     if data.get("samples"):
         sentence += f", of {data['samples']:,}"
+    if data.get("bootstrap_interval"):
+        sentence += f". Paired bootstrap: 95 % interval of the change {_points(data['bootstrap_interval'])} points"
     return sentence + "."
 
 

@@ -17,6 +17,7 @@ from coldpress.splits import split
 from coldpress.windows import WindowData
 from coldpress.zoo import cifar10, fashion_mnist, folder, hub_data, plain_text, text
 from coldpress.zoo.named import Named, is_named, parse
+from coldpress.zoo.vision import ImageForm
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Splits:
         if isinstance(self.train or self.validation or self.test, WindowData):
             more["metric"] = "log_likelihood"
         return {"train": self.train, "validation": self.validation, "test": self.test, **more}
+
+    def prepared(self, form: ImageForm | None) -> Splits:
+        """The same images in the form that a model wants; None leaves them."""
+        if form is None:
+            return self
+        return replace(self, **{part: form.of(getattr(self, part)) for part in ("train", "validation", "test")})
 
     def whole(self) -> Splits:
         """The same data with validation joined to train, for training where nothing is left to decide."""

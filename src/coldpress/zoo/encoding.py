@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from coldpress.errors import TaskError
-from coldpress.zoo import hub
+from coldpress.zoo import hub, vision
 
 logger = logging.getLogger("coldpress.zoo")
 
@@ -41,6 +41,8 @@ def tokenizer(name: str) -> Any:
     if folder.is_dir() and not any(file.name.startswith(TOKENIZER_FILES) for file in folder.iterdir()):
         return None
     config = hub.configuration(name)
+    if vision.is_vision(transformers, config):
+        return None
     try:
         found = transformers.AutoTokenizer.from_pretrained(hub.place(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -51,9 +53,14 @@ def tokenizer(name: str) -> Any:
     if found.pad_token_id != filling:
         known = filling is not None and filling in found.get_vocab().values()
         found.pad_token = found.convert_ids_to_tokens(filling) if known else None
-    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label or {}))
-    found.class_names = () if any(label.startswith(GENERIC) for label in names) else names
+    found.class_names = class_names(config)
     return found
+
+
+def class_names(config: Any) -> tuple[str, ...]:
+    """A model's names of its classes, ``()`` where nobody named them."""
+    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label or {}))
+    return () if any(label.startswith(GENERIC) for label in names) else names
 
 
 def positions(config: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Text models of Hugging Face, by name or from a folder (extra ``coldpress[hf]``)."""
+"""Models of Hugging Face, of texts or images, by name or from a folder (extra ``coldpress[hf]``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coldpress.errors import TaskError
 from coldpress.network import evaluating, replace_module
-from coldpress.zoo import encoding, hub
+from coldpress.zoo import encoding, hub, vision
 
 DECODERS = ("ForCausalLM", "LMHeadModel")
 TRIED = 4
@@ -47,9 +47,10 @@ class TextModel(nn.Module):
 
 
 def network(name: str, num_classes: int | None = None, next_token: bool | None = None) -> nn.Module:
-    """A sequence classifier or a decoder in fp32, its attention by ``scaled_dot_product_attention`` where it can.
+    """A sequence classifier, a decoder or an image classifier, in fp32 and in eval mode.
 
-    A classifier whose configuration names no token that fills texts up takes that of `encoding.padding`.
+    Those of texts attend by ``scaled_dot_product_attention`` where they can; one whose configuration names no token
+    that fills texts up takes that of `encoding.padding`.
 
     Args:
         name: a folder with config.json and safetensors (without these its weights are random), or a name on the hub.
@@ -64,36 +65,64 @@ def network(name: str, num_classes: int | None = None, next_token: bool | None =
     more: dict[str, Any] = {} if num_classes is None else {"num_labels": num_classes}
     config = hub.configuration(name, **more)
     _check_config(name, config)
+    images = vision.is_vision(transformers, config)
     if next_token is None:
         next_token = any(kind.endswith(DECODERS) for kind in config.architectures or ())
-    kind = transformers.AutoModelForCausalLM if next_token else transformers.AutoModelForSequenceClassification
+    if images:
+        words, kind, next_token = "image classifier", transformers.AutoModelForImageClassification, False
+    elif next_token:
+        words, kind = "decoder", transformers.AutoModelForCausalLM
+    else:
+        words, kind = "sequence classifier", transformers.AutoModelForSequenceClassification
 
-    def load(attention: str) -> tuple[Any, tuple[str, ...]]:
-        how = {"attn_implementation": attention, "trust_remote_code": False}
+    def load(attention: str | None) -> tuple[Any, tuple[str, ...]]:
+        how: dict[str, Any] = {"trust_remote_code": False}
+        how |= {} if attention is None else {"attn_implementation": attention}
         if not has_weights(name):
             return kind.from_config(config, **how), ()
-        given = {} if next_token else more
-        place = hub.place(name)
-        model, told = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **how, **given)
+        how |= {} if next_token else more
+        model, told = kind.from_pretrained(hub.place(name), use_safetensors=True, output_loading_info=True, **how)
         return model, tuple(sorted(told["missing_keys"]))
 
     try:
-        model, missing = _by_attention(load)
+        model, missing = load(None) if images else _by_attention(load)  # some networks of images do not attend
     except (OSError, ValueError, RuntimeError) as error:  # a NotImplementedError is a RuntimeError
-        words = "decoder" if next_token else "sequence classifier"
         raise TaskError(f"hf:{name} cannot be loaded as a {words}: {hub.first_line(error)}") from error
-    if not next_token and not encoding.in_vocabulary(getattr(model.config, "pad_token_id", None), model.config):
-        model.config.pad_token_id = encoding.padding(model.config, encoding.tokenizer(name))
     model = model.float()
     as_linears(model)
-    found = TextModel(model).eval()
+    if images:
+        found: TextModel | vision.ImageModel = vision.ImageModel(model, vision.preprocessor(hub.place(name)))
+    else:
+        found = _of_texts(name, model, next_token)
     found.missing = missing
+    return found.eval()
+
+
+def _of_texts(name: str, model: Any, next_token: bool) -> TextModel:
+    """A model of texts, able to be filled up. Raises TaskError for a decoder that sees what it is to predict."""
+    config = model.config
+    if not next_token and not encoding.in_vocabulary(getattr(config, "pad_token_id", None), config):
+        config.pad_token_id = encoding.padding(config, encoding.tokenizer(name))
+    found = TextModel(model)
     if next_token and not is_causal(found):
         raise TaskError(
             f"hf:{name} is an encoder ({config.model_type}), which sees the tokens that it is to predict: give a "
             "decoder, of GPT-2's or Llama's kind say, or set is_decoder in its config.json if it was trained as one"
         )
     return found
+
+
+def image_form(name: str) -> vision.ImageForm | None:
+    """How a model wants its images; None for one of texts.
+
+    Raises:
+        TaskError: there is no such model, or its images cannot be prepared.
+    """
+    transformers, config = hub.library("transformers", f"hf:{name}"), hub.configuration(name)
+    if not vision.is_vision(transformers, config):
+        return None
+    given = vision.preprocessor(hub.place(name))
+    return vision.image_form(f"hf:{name}", config, given, encoding.class_names(config))
 
 
 def _by_attention(load: Callable[[str], tuple[Any, tuple[str, ...]]]) -> tuple[Any, tuple[str, ...]]:

@@ -20,6 +20,7 @@ from coldpress.zoo import encoding, huggingface
 from coldpress.zoo.cifar import CifarResNet
 from coldpress.zoo.fashion import FashionCNN
 from coldpress.zoo.hub import PREFIX as HUGGING_FACE
+from coldpress.zoo.vision import ImageForm
 from coldpress.zoo.weights import load_weights
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -33,8 +34,9 @@ def model(
 
     Args:
         name: one of `model_names()`; ``torchvision:NAME``; ``timm:NAME`` (needs the extra ``coldpress[timm]``);
-            ``hf:FOLDER_OR_NAME``, a text classifier or decoder with its weights (needs ``coldpress[hf]``); or
-            ``package.module:factory`` or ``path/file.py:factory``, a function of the user's that returns a module.
+            ``hf:FOLDER_OR_NAME``, a classifier of texts or images, or a decoder, with its weights (needs
+            ``coldpress[hf]``); or ``package.module:factory`` or ``path/file.py:factory``, a function of the user's that
+            returns a module.
         num_classes: outputs of the classifier; the model's own default where None.
         weights: a weights file; "pretrained" for the published weights of a torchvision or timm model (downloaded), or
             the bundled ones of fashion_cnn; None for random weights.
@@ -80,6 +82,11 @@ def model(
 def tokenizer(name: str) -> Any:
     """The tokenizer of a model by name; None where it has none. Raises TaskError when it cannot be loaded."""
     return encoding.tokenizer(name.removeprefix(HUGGING_FACE)) if name.startswith(HUGGING_FACE) else None
+
+
+def image_form(name: str) -> ImageForm | None:
+    """How a model by name wants its images; None where it does not say. Raises TaskError when it cannot be read."""
+    return huggingface.image_form(name.removeprefix(HUGGING_FACE)) if name.startswith(HUGGING_FACE) else None
 
 
 def model_names() -> tuple[str, ...]:
