@@ -245,7 +245,7 @@ def test_train_writes_weights_that_evaluate_to_what_is_stated(images: Path, tmp_
         (["--model", "fashion_cnn", "--data", "fashion-mini", "--units", "width,hight"], "width, rank, bits, depth"),
         (["--model", "fashion_cnn", "--data", "fashion-mini", "--ignore", "conv9"], "conv1"),
         (["--model", "fashion_cnn", "--data", "fashion-mini", "--solver", "magic"], "anneal"),
-        (["--model", "fashion_cnn", "--data", "fashion-mini", "--optimizer", "lion"], "sgd, adamw or muon"),
+        (["--model", "fashion_cnn", "--data", "fashion-mini", "--optimizer", "lion"], "sgd, adamw, adam, muon"),
         (["--recipe", "no.yaml"], "no.yaml"),
     ],
 )

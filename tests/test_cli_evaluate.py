@@ -66,8 +66,8 @@ def test_two_models_are_compared_on_the_same_samples_and_written_down(models: tu
     assert written["labels"] == test.labels.tolist()
     assert written["classes"] == list(test.classes)
     for side, found in (("subject", subject), ("against", other)):
-        assert written[side]["predictions"] == found.predictions.tolist()
-        assert written[side]["confusion"] == found.confusion(10).tolist()
+        assert written["sides"][side]["predictions"] == found.predictions.tolist()
+        assert written["sides"][side]["confusion"] == found.confusion(10).tolist()
     table = words(coldpress("evaluate", "--model", models[0], "--against", models[1], *DATA))
     for told in ("exact McNemar test", "its 95 % interval, bootstrap"):
         assert told.replace(" ", "") in table.replace(" ", "")
@@ -104,7 +104,7 @@ def test_two_classes_have_their_roc_curve(models: tuple[str, str], tmp_path: Pat
     file = tmp_path / "scores.json"
     given = ("--model", f"{tmp_path / 'net.py'}:net", "--data", f"folder:{tmp_path / 'images'}", "--split", "train")
     assert coldpress("evaluate", *given, "--out", file).exit_code == 0
-    curve = json.loads(file.read_text())["subject"]["scores"]["roc"]
+    curve = json.loads(file.read_text())["sides"]["subject"]["scores"]["roc"]
     assert curve[0] == [0.0, 0.0]
     assert curve[-1] == [1.0, 1.0]
 
@@ -118,8 +118,8 @@ def test_a_decoders_file_is_judged_token_by_token(tmp_path: Path) -> None:
     result = coldpress(*given, "--out", scores.with_suffix(".json"), "--json")
     assert result.exit_code == 0, result.output
     written = json.loads(scores.with_suffix(".json").read_text())
-    assert len(written["subject"]["predictions"]) == len(written["labels"]) == written["samples"]
-    assert "confusion" not in written["subject"]
+    assert len(written["sides"]["subject"]["predictions"]) == len(written["labels"]) == written["samples"]
+    assert "confusion" not in written["sides"]["subject"]
     assert "give a .json file" in coldpress(*given, "--out", scores.with_suffix(".csv")).stderr
 
 

@@ -52,6 +52,11 @@ def test_a_model_is_the_same_after_writing(vartype: str) -> None:
     assert dimods.loads(text) == numbered
 
 
+def test_names_may_look_like_anything() -> None:
+    model = dimod.BinaryQuadraticModel({"layer#1 vartype: SPIN": 1.0, "# offset: 3": -2.0}, {}, 0.5, "BINARY")
+    assert coo.loads(coo.dumps(model)) == model
+
+
 def test_names_that_are_alike_are_refused() -> None:
     with pytest.raises(PlanError, match="same name"):
         coo.loads('# vartype=SPIN\n# name 0 "a"\n# name 1 "a"\n0 1 1\n')

@@ -187,6 +187,16 @@ def test_many_small_constraints_forbid() -> None:
     assert solve(given.problem, "exact").energy == pytest.approx(-15.0)
 
 
+def test_a_limit_may_be_called_as_what_is_forbidden_is() -> None:
+    x = list(dimod.Binaries([f"x{i}" for i in range(4)]))
+    model = dimod.ConstrainedQuadraticModel()
+    model.set_objective(-dimod.quicksum(x))
+    model.add_constraint(dimod.quicksum(x) <= 1, label="forbidden")
+    model.add_constraint(x[0] + x[1] == 1, label="one")
+    answer = solve(of_cqm(model).problem, "exact")
+    assert answer.energy == pytest.approx(-1.0)
+
+
 def test_a_problem_out_of_a_constrained_model_is_read_back() -> None:
     problem = of_cqm(mixed_cqm()).problem
     again = Problem.from_json(problem.to_json())

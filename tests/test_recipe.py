@@ -40,7 +40,9 @@ def test_yaml_is_read_back_as_it_was(recipe: Recipe, tmp_path_factory: pytest.Te
     assert again.key() == recipe.key()
 
 
-@pytest.mark.parametrize(("rank", "wanted"), [("20", 20), (20.0, 20), ("energy:0.9", "energy:0.9"), ("evbmf", "evbmf")])
+@pytest.mark.parametrize(
+    ("rank", "wanted"), [("20", 20), ("20.0", 20), (20.0, 20), ("energy:0.9", "energy:0.9"), ("evbmf", "evbmf")]
+)
 def test_a_rank_is_a_number_or_a_rule(rank: Any, wanted: int | str, tmp_path: Path) -> None:
     recipe = Recipe(rank=rank)
     assert recipe.rank == wanted

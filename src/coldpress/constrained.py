@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,14 +107,19 @@ def problem_of(model: dimod.ConstrainedQuadraticModel, layout: Layout) -> Proble
             forbidden.append(table)
             continue
         for sign in one.signs:
-            # Two labels may be alike as text, as 1 and "1" are.
-            key = next(k for n in itertools.count() if (k := f"{name} ({n + 1})" if n else name) not in costs)
+            key = _free(name, costs)
             costs[key], limits[key], shown[key] = one.limited(key, sign)
     if forbidden:
-        costs["forbidden"] = Cost("forbidden", tuple(_merged(forbidden)))
+        key = _free("forbidden", costs)
+        costs[key] = Cost(key, tuple(_merged(forbidden)))
     return Problem.from_arrays(
         layout.sizes, _energy(model.objective, layout), costs, Limits(numbers=limits, shown=shown), *_names(layout)
     )
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """A name that is not taken: two labels may be alike as text, as 1 and "1" are."""
+    return next(k for n in itertools.count() if (k := f"{name} ({n + 1})" if n else name) not in taken)
 
 
 def _names(layout: Layout) -> tuple[list[str], list[list[str]]]:

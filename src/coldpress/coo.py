@@ -41,12 +41,12 @@ def loads(text: str, vartype: str | None = None) -> dimod.BinaryQuadraticModel:
     terms: list[tuple[int, int, float]] = []
     for number, line in enumerate(text.splitlines(), 1):
         body, _, comment = line.partition("#")
-        if found := _VARTYPE.search(comment):
-            known = _agreed(known, found[1].upper(), number)
+        if found := _NAME.fullmatch(comment):
+            names[int(found[1])] = _label(found[2], number)
         elif found := _OFFSET.fullmatch(comment):
             offset += _finite(found[1], number)
-        elif found := _NAME.fullmatch(comment):
-            names[int(found[1])] = _label(found[2], number)
+        elif found := _VARTYPE.search(comment):
+            known = _agreed(known, found[1].upper(), number)
         if not body.strip():
             continue
         term = _LINE.fullmatch(body.strip())

@@ -55,3 +55,8 @@ class ArtifactError(ColdpressError):
 
 class CheckpointError(ColdpressError):
     """A weights file is missing, truncated, pickled or does not fit the model."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -62,7 +62,7 @@ def check_factors(
         return {}
     table = table_for(recipe.device, recipe.threads, recipe.batch)
     dense = {name: replace(shape, method="dense", rank=()) for name, shape in shapes.items()}
-    table.measure([*shapes.values(), *dense.values()])
+    table.measure([*shapes.values(), *dense.values()], limit_seconds=recipe.measure_seconds)
     rows = []
     for name, shape in shapes.items():
         seconds, whole = table.seconds(shape), table.seconds(dense[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -306,7 +307,7 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 def _rank(value: Any) -> int | str:
     """A rank as a number, or as the name of a rule."""
-    if not isinstance(value, str) or value.isdigit():
+    if not isinstance(value, str) or re.fullmatch(r"\d+(\.0*)?", value):
         return int(_number("rank", value, int))
     from coldpress.space.rank_rules import named_rule  # it needs torch, which --help can do without
 

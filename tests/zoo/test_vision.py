@@ -130,9 +130,18 @@ def test_images_of_several_sizes_are_those_of_the_models_own_processor(images: P
         assert ("Night", "day")[label].lower() == file.parent.name
 
 
+def test_pixels_that_are_not_normalised_stay_from_0_to_1(images: Path, tmp_path: Path) -> None:
+    place = saved(tmp_path / "model", size={"height": 16, "width": 16}, do_normalize=False, **NORM)
+    (inputs,), _ = next(task_of(place, images).batches("test", 8))
+    assert inputs.min() >= 0
+    assert inputs.max() <= 1
+
+
 def test_what_does_not_fit_is_told(images: Path, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="16 x 24 pixels"):
         task_of(saved(tmp_path / "oblong", size={"height": 16, "width": 24}), images)
+    with pytest.raises(TaskError, match="sizes images by longest_edge"):
+        task_of(saved(tmp_path / "longest", size={"longest_edge": 32}), images)
     with pytest.raises(TaskError, match="does not scale pixels"):
         task_of(saved(tmp_path / "scaled", rescale_factor=1 / 127.5), images)
     (tmp_path / "named").mkdir()

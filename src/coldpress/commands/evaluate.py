@@ -83,6 +83,10 @@ def run(
     subject = _subject(target, form, recipe, splits)
     example = timing_example(part[1], recipe.tokens)
     other = None if against is None else _other(against, recipe, splits)
+    if place is not None:
+        evaluation_file.check_classes(
+            place, int(_predictor(subject)(example).shape[-1]), isinstance(part[1], WindowData)
+        )
     found = _evaluate(subject, part[1], part[0], example, recipe.batch)
     sides = {"subject": found}
     latency = _latency(subject, example, recipe)
@@ -105,12 +109,12 @@ def run(
             "accuracy": sides["against"].accuracy,
             **asdict(compare(sides["against"], found)),
         }
-    if place is not None:
-        evaluation_file.write(place, facts, sides, class_names(part[1]), isinstance(part[1], WindowData))
     if as_json:
         out.print_json(json.dumps(facts))
     else:
         out.print(_table(facts))
+    if place is not None:
+        evaluation_file.write(place, facts, sides, class_names(part[1]), isinstance(part[1], WindowData))
 
 
 def _part(splits: zoo.Splits, split: str, given: frozenset[str]) -> tuple[str, Any]:
@@ -171,14 +175,15 @@ def _evaluate(subject: Subject, data: Any, split: str, example: tuple[Tensor, ..
     together = subject.file is None or not depends_on_batch(subject.file)
     outputs = int(predict(example).shape[-1])
     order = data.alike() if isinstance(data, MemoryData) else None
-    data = data if order is None else data.subset(order)
+    sorted_data = data if order is None else data.subset(order)
 
     def batches() -> Any:
-        for inputs, labels in read_batches(data, EVALUATION_BATCH if together else batch):
+        for inputs, labels in read_batches(sorted_data, EVALUATION_BATCH if together else batch):
             check_labels(split, labels, outputs)
             yield inputs, labels
 
-    return evaluate(predict, batches())
+    found = evaluate(predict, batches())
+    return found if order is None else found.reordered(order.argsort())
 
 
 def _predictor(subject: Subject) -> Predict:

@@ -30,6 +30,12 @@ def check_place(path: Path, overwrite: bool) -> None:
     check_parent(path)
 
 
+def check_classes(path: Path, outputs: int, per_token: bool) -> None:
+    """Raise TaskError where a .csv file would have a row for each token, or for too many classes."""
+    if path.suffix == ".csv" and (per_token or outputs > scores.MOST_CLASSES):
+        raise TaskError(f"--out {path} would have a row for each of {outputs} classes; give a .json file")
+
+
 def write(
     path: Path, facts: Mapping[str, Any], sides: Mapping[str, Evaluation], names: Sequence[str], per_token: bool
 ) -> None:
@@ -41,20 +47,15 @@ def write(
         sides: "subject", and "against" where two were compared. A .csv file holds the first.
         names: of the classes; numbers where there are none.
         per_token: whether the classes are tokens, which are not told one by one.
-
-    Raises:
-        TaskError: a .csv file was asked for where classes are tokens, or too many.
     """
     classes = _classes(sides, names)
     few = not per_token and len(classes) <= scores.MOST_CLASSES
     if path.suffix == ".csv":
-        if not few:
-            raise TaskError(f"--out {path} would have a row for each of {len(classes)} classes; give a .json file")
         text = _csv(sides["subject"], classes)
     else:
         told = {side: _side(found, len(classes), few) for side, found in sides.items()}
         labels = next(iter(sides.values())).labels.tolist()
-        text = json.dumps({**facts, "classes": classes if few else [], "labels": labels, **told})
+        text = json.dumps({**facts, "classes": classes if few else [], "labels": labels, "sides": told})
     with explained(path):
         write_text(path, text)
 

@@ -45,27 +45,30 @@ def searched(
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
     def objective(trial: optuna.Trial) -> float:
-        found = curve(
-            {
-                "sparsity": trial.suggest_float("sparsity", 0.1, 0.9),
-                "rank": trial.suggest_int("rank", 5, 50),
-                "kernel": trial.suggest_categorical("kernel", KERNELS),
-                "batch_size": trial.suggest_categorical("batch_size", (32, 64, 128)),
-                "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
-            }
-        )
+        asked = {
+            "sparsity": trial.suggest_float("sparsity", 0.1, 0.9),
+            "rank": trial.suggest_int("rank", 5, 50),
+            "kernel": trial.suggest_categorical("kernel", KERNELS),
+            "batch_size": trial.suggest_categorical("batch_size", (32, 64, 128)),
+            "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
+        }
+        try:
+            found = curve(asked)
+        except TaskError as error:
+            trial.set_user_attr("error", str(error))
+            raise optuna.TrialPruned from error
         trial.set_user_attr("curve", found)
         return max(score or 0.0 for score in found)
 
-    def complete() -> int:
-        return len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
+    def count(state: optuna.trial.TrialState) -> int:
+        return len(study.get_trials(deepcopy=False, states=[state]))
 
-    failed = 0
-    while (done := complete()) < trials and failed < TRIES * trials:
-        study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + done + failed)
-        study.optimize(objective, n_trials=1, catch=(TaskError,))
-        failed += complete() == done
-        tell(complete(), trials)
-    if not complete():
-        raise TaskError(f"none of the {failed} trials of {name} could be trained; see the log for what went wrong")
+    states = optuna.trial.TrialState
+    while (done := count(states.COMPLETE)) < trials and (failed := count(states.PRUNED)) < TRIES * trials:
+        study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + done + failed)  # those stopped are not counted
+        study.optimize(objective, n_trials=1)
+        tell(count(states.COMPLETE), trials)
+    if not done:
+        last = study.trials[-1].user_attrs.get("error", "")
+        raise TaskError(f"none of the {failed} trials of {name} could be trained: {last}")
     return dict(study.best_trial.params)

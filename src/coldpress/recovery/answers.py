@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ def remembering(answer: Answer, task: Task, settings: Settings) -> Answer:
         or data.labels.dim() > 1
         or len(data) * task.num_classes > LARGEST
         or processes().count > 1
+        or (choose_device(settings.device).type != "cpu" and not data.ragged)  # they would come back to be recognised
     ):
         return answer
     device, known = choose_device(settings.device), dict[bytes, Tensor]()
@@ -68,12 +70,14 @@ def remembering(answer: Answer, task: Task, settings: Settings) -> Answer:
 
 
 def _keys(inputs: Sequence[Tensor]) -> list[bytes]:
-    """Each sample's values, without the tokens that its batch has filled up."""
+    """A digest of each sample's values, without the tokens that its batch has filled up."""
     parts = [x.cpu().contiguous().numpy() for x in inputs]
     mask = token_mask(inputs)
     lengths = [None] * len(parts[0]) if mask is None else mask.sum(1).tolist()
     cut = [mask is not None and x.shape == mask.shape and not x.is_floating_point() for x in inputs]
     return [
-        b"".join((x[i, :length] if short else x[i]).tobytes() for x, short in zip(parts, cut))
+        blake2b(
+            b"".join((x[i, :length] if short else x[i]).tobytes() for x, short in zip(parts, cut)), digest_size=16
+        ).digest()
         for i, length in enumerate(lengths)
     ]

@@ -107,7 +107,7 @@ def evaluations_text(row: Json) -> str:
     reached, total = row.get("evaluations_to_target"), row.get("evaluations")
     if reached is not None:
         return f"{reached:,.0f} plans"
-    return "" if total is None else f"never in {total:,.0f} plans"
+    return "" if total is None else f"{total:,.0f} plans in all"
 
 
 def _family(name: str, one: Json, rows: Sequence[Json]) -> dict[str, Any]:

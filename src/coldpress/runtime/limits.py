@@ -43,7 +43,7 @@ peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"peak": 1024 * peak, "data": 1024 * data, "median": float(np.median(samples))}))
 """
 SYSTEM = sys.platform.startswith("linux")
-STEP = 1.2
+STEP, STEPS = 1.2, 12
 """Factor between limits that are tried, from what a process was seen to take."""
 
 
@@ -107,11 +107,14 @@ def _enough(path: Path, inputs: Sequence[NDArray[np.generic]], threads: int) -> 
     free = _run(path, inputs, 0, threads)
     if isinstance(free, str):
         raise ExportError(f"{path.name} does not run, with any --memory: {free[:200]}")
-    data = free.data  # at the end; loading may have taken more for a while
-    while True:
+    data, found = free.data, ""  # at the end; loading may have taken more for a while
+    for _ in range(STEPS):
         data = int(STEP * data)
-        if isinstance(_run(path, inputs, data, threads), Within):
-            return f"{math.ceil(data / 1e6)}MB"
+        ran = _run(path, inputs, data, threads)
+        if isinstance(ran, Within):
+            return f"{math.ceil(STEP * data / 1e6)}MB"  # a run takes more than another one by some
+        found = ran
+    raise ExportError(f"{path.name} runs without a limit, but not within {data / 1e6:.0f} MB of data: {found[:200]}")
 
 
 def _run(path: Path, inputs: Sequence[NDArray[np.generic]], memory: int, threads: int) -> Within | str:

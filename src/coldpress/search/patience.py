@@ -12,7 +12,7 @@ from typing import Any
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, get_storage
 
-from coldpress.errors import StorageError
+from coldpress.errors import StorageError, first_line
 
 logger = logging.getLogger("coldpress.search")
 
@@ -45,25 +45,17 @@ class Patient:
         return functools.partial(self._call, found) if callable(found) else found
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        for wait in WAITS:
+        for wait in (*WAITS, None):
             try:
                 return function(*args, **kwargs)
             except StorageInternalError as error:
-                self.trouble = monotonic()
+                self.trouble, words = monotonic(), first_line(error.__cause__ or error)
+                if wait is None:
+                    raise StorageError(
+                        f"the storage {self._place} does not answer any more ({words}); finished trials are kept: see "
+                        "that it is there, may be written and is not locked, then give the same command again"
+                    ) from error
                 if wait == WAITS[0]:
-                    words = first_line(error.__cause__ or error)
                     logger.warning("the storage does not answer (%s); trying again for %.0f s", words, sum(WAITS))
             sleep(wait)
-        try:
-            return function(*args, **kwargs)
-        except StorageInternalError as error:
-            words = first_line(error.__cause__ or error)
-            raise StorageError(
-                f"the storage {self._place} does not answer any more ({words}); finished trials are kept: see that it "
-                "is there, may be written and is not locked, then give the same command again"
-            ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise AssertionError("the last attempt returns or raises")

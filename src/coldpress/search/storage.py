@@ -18,8 +18,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from coldpress.errors import SearchError, StorageError
-from coldpress.search.patience import Patient, first_line
+from coldpress.errors import SearchError, StorageError, first_line
+from coldpress.search.patience import Patient
 
 logger = logging.getLogger("coldpress.search")
 

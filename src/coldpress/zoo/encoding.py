@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coldpress.errors import TaskError
+from coldpress.errors import TaskError, first_line
 from coldpress.zoo import hub, vision
 
 logger = logging.getLogger("coldpress.zoo")
@@ -46,7 +46,7 @@ def tokenizer(name: str) -> Any:
     try:
         found = transformers.AutoTokenizer.from_pretrained(hub.place(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise TaskError(f"{hub.PREFIX}{name} has no tokenizer that can be loaded: {hub.first_line(error)}") from error
+        raise TaskError(f"{hub.PREFIX}{name} has no tokenizer that can be loaded: {first_line(error)}") from error
     if (most := positions(config)) is not None:
         found.model_max_length = min(found.model_max_length, most)
     filling = padding(config, found)

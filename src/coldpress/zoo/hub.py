@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from coldpress.errors import TaskError
+from coldpress.errors import TaskError, first_line
 
 PREFIX = "hf:"
 
@@ -36,8 +36,3 @@ def configuration(name: str, **more: Any) -> Any:
         return transformers.AutoConfig.from_pretrained(place(name), trust_remote_code=False, **more)
     except (OSError, ValueError) as error:
         raise TaskError(f"{PREFIX}{name} has no configuration that can be read: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

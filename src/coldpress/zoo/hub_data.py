@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coldpress.errors import TaskError
+from coldpress.errors import TaskError, first_line
 from coldpress.tokens import TokenData
 from coldpress.zoo import hub, labels, text
 from coldpress.zoo.encoding import Encode
@@ -65,7 +65,7 @@ def _load(name: str) -> Any:
             return datasets.load_dataset(*arguments)
         except Exception as error:  # the library raises errors of many kinds where there is no network
             errors.append(error)
-    told = "; ".join(dict.fromkeys(map(hub.first_line, errors)))
+    told = "; ".join(dict.fromkeys(map(first_line, errors)))
     raise TaskError(f"the data set hf:{name} cannot be had: {told}") from errors[0]
 
 

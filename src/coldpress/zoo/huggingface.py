@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coldpress.errors import TaskError
+from coldpress.errors import TaskError, first_line
 from coldpress.network import evaluating, replace_module
 from coldpress.zoo import encoding, hub, vision
 
@@ -87,7 +87,7 @@ def network(name: str, num_classes: int | None = None, next_token: bool | None =
     try:
         model, missing = load(None) if images else _by_attention(load)  # some networks of images do not attend
     except (OSError, ValueError, RuntimeError) as error:  # a NotImplementedError is a RuntimeError
-        raise TaskError(f"hf:{name} cannot be loaded as a {words}: {hub.first_line(error)}") from error
+        raise TaskError(f"hf:{name} cannot be loaded as a {words}: {first_line(error)}") from error
     model = model.float()
     as_linears(model)
     if images:

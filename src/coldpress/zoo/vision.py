@@ -91,13 +91,15 @@ class ImageForm:
             folder.imgs, folder.targets = folder.samples, [label for _, label in folder.samples]
             folder.classes = list(self.classes)
             folder.class_to_idx = {name: i for i, name in enumerate(self.classes)}
+        mean, std = (self.mean, self.std) if self.mean and self.std else (IMAGENET_MEAN, IMAGENET_STD)
+        last = [transforms.ToTensor(), transforms.Normalize(mean, std)]
         if self.size is None:
+            folder.transform = transforms.Compose(last) if self.mean else folder.transform
             return
         how = transforms.InterpolationMode.BICUBIC if self.bicubic else transforms.InterpolationMode.BILINEAR
         size = self.shortest or (self.size, self.size)
         resized = [transforms.Resize(size, interpolation=how), transforms.CenterCrop(self.size)]
-        mean, std = (self.mean, self.std) if self.mean else (IMAGENET_MEAN, IMAGENET_STD)
-        folder.transform = transforms.Compose([*resized, transforms.ToTensor(), transforms.Normalize(mean, std)])
+        folder.transform = transforms.Compose([*resized, *last])
 
 
 def is_vision(transformers: Any, config: Any) -> bool:
@@ -141,13 +143,26 @@ def image_form(name: str, config: Any, given: Mapping[str, Any], classes: tuple[
     if isinstance(asked, Mapping) and "shortest_edge" in asked:
         shortest = side = int(asked["shortest_edge"])
     elif asked is not None:
-        side = _side(name, (asked["height"], asked["width"]) if isinstance(asked, Mapping) else asked)
+        side = _side(name, _sides(name, asked))
     if given.get("do_center_crop") and given.get("crop_size") is not None:
         crop = given["crop_size"]
-        shortest, side = side, _side(name, (crop["height"], crop["width"]) if isinstance(crop, Mapping) else crop)
-    norm = given.get("do_normalize", True) and given.get("image_mean") and given.get("image_std")
-    mean, std = (tuple(given["image_mean"]), tuple(given["image_std"])) if norm else ((), ())
+        shortest, side = side, _side(name, _sides(name, crop))
+    mean, std = tuple(given.get("image_mean") or ()), tuple(given.get("image_std") or ())
+    if not given.get("do_normalize", True):
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return ImageForm(side, shortest, mean, std, given.get("resample") == BICUBIC, classes)
+
+
+def _sides(name: str, asked: Any) -> Any:
+    """A preprocessor's size as a number, or as height and width. Raises TaskError where it is given otherwise."""
+    if not isinstance(asked, Mapping):
+        return asked
+    if not {"height", "width"} <= set(asked):
+        raise TaskError(
+            f"{name} sizes images by {', '.join(map(str, asked))} (preprocessor_config.json), which is not known here: "
+            "give it data of your own"
+        )
+    return asked["height"], asked["width"]
 
 
 def order_of(found: Sequence[str], classes: Sequence[str]) -> Tensor | None:
