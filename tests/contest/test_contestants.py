@@ -68,6 +68,15 @@ def test_every_solver_of_the_library_takes_part():
     assert all(contestant(name).takes(TINY["choice"]) for name in SOLVERS)
 
 
+def test_the_selection_of_units_meets_the_others_and_proves_a_bound(monkeypatch):
+    monkeypatch.setattr("coldpress.contest._cardinality.MANY", 2)
+    attempt = contestant("select").play(TINY["cardinality"], 0, SECONDS)
+    best = optimum(TINY["cardinality"])
+    assert attempt.energy == pytest.approx(best, rel=1e-6)
+    assert attempt.bound <= best * (1 + 1e-9)
+    assert attempt.trace[-1][1] == attempt.energies[-1]
+
+
 def test_a_contestant_has_a_size_beyond_which_it_is_left_out():
     assert contestant("low-rank").takes(DenseQubo(100).make(0))
     assert not contestant("low-rank").takes(DenseQubo(1100).make(0))

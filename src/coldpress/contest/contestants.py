@@ -73,6 +73,7 @@ _TITLES = {
     "sa-on-pegasus": "D-Wave's simulated annealing of chains on a Pegasus graph, simulated",
     "diagonal": "the least each alone (OBD)",
     "descent": "exchanges that lower the energy",
+    "select": "relaxed by an interior point method, rounded and annealed, ours",
 }
 
 
