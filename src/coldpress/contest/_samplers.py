@@ -147,7 +147,8 @@ def _qaoa(given: Given, effort: float, seed: int) -> dimod.SampleSet:
 
 
 def _mock_qpu(given: Given, effort: float, seed: int) -> dimod.SampleSet:
-    return _mock().sample(given.model, num_reads=int(effort), seed=seed)
+    found: dimod.SampleSet = _mock().sample(given.model, num_reads=int(effort), seed=seed)
+    return found
 
 
 @functools.cache

@@ -72,7 +72,9 @@ def measured(instance: Instance) -> tuple[str, int]:
     """What an instance has so many of: variables or options."""
     if isinstance(instance, Problem):
         return "options", sum(instance.sizes)
-    return "variables", len(instance.diagonal if isinstance(instance, CardinalityProblem) else instance.variables)
+    if isinstance(instance, CardinalityProblem):
+        return "variables", len(instance.diagonal)
+    return "variables", len(instance.variables)
 
 
 _TITLES = {
@@ -111,7 +113,7 @@ def _known() -> dict[str, Contestant]:
     most: dict[str, dict[type, int]] = {}
     why = dict.fromkeys(SOLVERS, _choosers.WHY)
     for name in SOLVERS:
-        plays.setdefault(name, {}).update({dimod.BinaryQuadraticModel: _choosers.play_model, Problem: _choosers.play})
+        plays[name] = {dimod.BinaryQuadraticModel: _choosers.play_model, Problem: _choosers.play}
         most[name] = {dimod.BinaryQuadraticModel: _choosers.most_variables(name)}
     for name, way in _samplers.WAYS.items():
         plays[name] = {dimod.BinaryQuadraticModel: _samplers.play, Problem: _penalties.play}
