@@ -16,7 +16,7 @@ PAIRS = [
     (name, kind)
     for name, one in CONTESTANTS.items()
     for kind, instance in TINY.items()
-    if one.takes(instance) and name != "sa-on-pegasus"
+    if one.takes(instance) and name not in ("sa-on-pegasus", "mock-qpu-simulated")
 ]
 SECONDS = 20.0
 """Enough for one call of each on a busy machine; the runs themselves are made to end by what follows."""
@@ -68,10 +68,58 @@ def test_every_solver_of_the_library_takes_part():
     assert all(contestant(name).takes(TINY["choice"]) for name in SOLVERS)
 
 
-def test_a_contestant_has_a_size_beyond_which_it_is_left_out():
+def test_the_selection_of_units_meets_the_others_and_proves_a_bound(monkeypatch):
+    monkeypatch.setattr("coldpress.contest._cardinality.MANY", 2)
+    attempt = contestant("select").play(TINY["cardinality"], 0, SECONDS)
+    best = optimum(TINY["cardinality"])
+    assert attempt.energy == pytest.approx(best, rel=1e-6)
+    assert attempt.bound <= best * (1 + 1e-9)
+    assert attempt.trace[-1][1] == attempt.energies[-1]
+
+
+def test_a_contestant_is_left_out_beyond_a_size_and_says_why():
     assert contestant("low-rank").takes(DenseQubo(100).make(0))
-    assert not contestant("low-rank").takes(DenseQubo(1100).make(0))
-    assert not contestant("greedy").takes(TINY["qubo"])
+    assert "1,100 variables" in contestant("low-rank").refusal(DenseQubo(1100).make(0))
+    assert "up to 500" in contestant("greedy").refusal(DenseQubo(501).make(0))
+    assert "2^n amplitudes" in contestant("qaoa-simulated").refusal(Widths(7, 3).make(0))
+    assert "choosing so many" in contestant("tabu").refusal(TINY["cardinality"])
+    large = DenseQubo(151).make(0)
+    assert "no chain breaks are measured" in contestant("sa-on-pegasus").refusal(large)
+    assert "no chain breaks are measured" in contestant("sa-on-pegasus").refusal(TINY["choice"])
+
+
+def test_all_that_take_models_meet_on_the_small_family():
+    from coldpress.instances import family
+    from coldpress.samplers.named import LOCAL
+    from coldpress.solvers import SOLVERS
+
+    instance = family("qubo-18").make(0)
+    taking = [name for name, one in CONTESTANTS.items() if one.takes(instance)]
+    assert {*SOLVERS, "exhaustive", "qaoa-simulated", "blocks", "mock-qpu-simulated", "sa-on-pegasus"} <= set(taking)
+    assert sum(name.startswith("dwave-") for name in taking) == 5
+    assert len(taking) >= len(SOLVERS) + len(LOCAL)
+
+
+def test_what_is_simulated_is_called_so_by_name():
+    from coldpress.contest.contestants import _TITLES
+
+    for name in CONTESTANTS:
+        if "qaoa" in name or "qpu" in name:
+            assert name.endswith("simulated")
+            assert "simulated" in _TITLES[name]
+
+
+def test_what_is_exact_is_called_once_and_proves_its_energy():
+    for name in ("exhaustive", "dwave-tree-decomposition"):
+        attempt = contestant(name).play(TINY["qubo"], 0, SECONDS)
+        assert attempt.bound == attempt.energy == pytest.approx(optimum(TINY["qubo"]), rel=1e-5)
+        assert attempt.seconds < SECONDS
+
+
+def test_a_solver_takes_models_of_spins_too():
+    spins = dimod.BinaryQuadraticModel({"a": 1.0, "b": 0.5}, {("a", "b"): 2.0}, 0.25, "SPIN")
+    attempt = contestant("exact").play(spins, 0, SECONDS)
+    assert attempt.energy == pytest.approx(float(dimod.ExactSolver().sample(spins).first.energy))
 
 
 def test_an_unknown_name_names_the_near_one():
@@ -100,6 +148,17 @@ def test_chains_on_a_graph_are_simulated_and_counted(monkeypatch):
     assert attempt.energy == pytest.approx(energy_of(TINY["qubo"], attempt.best), rel=1e-5)
     assert 0.0 <= attempt.more["chain breaks"] <= 1.0
     assert attempt.more["qubits"] >= 10
+
+
+def test_the_mock_of_a_qpu_takes_part(monkeypatch):
+    pytest.importorskip("dwave.system")
+    from coldpress.contest import _samplers
+    from coldpress.samplers import named
+
+    monkeypatch.setattr(_samplers, "_mock", lambda: named.make("mock-pegasus:3"))
+    monkeypatch.setattr("coldpress.contest._samplers.repeat", once)
+    attempt = contestant("mock-qpu-simulated").play(TINY["qubo"], 0, SECONDS)
+    assert attempt.energy == pytest.approx(energy_of(TINY["qubo"], attempt.best), rel=1e-5)
 
 
 def test_what_a_solver_finds_too_late_does_not_count():

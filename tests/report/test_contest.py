@@ -26,7 +26,8 @@ def results():
         "command": "coldpress benchmark solvers", "versions": {"coldpress": "1"}, "machine": {"cores": 2},
         "settings": {"seeds": 3, "seconds": 2.0, "within": 0.001, "instances": 1}, "warnings": ["Beware."],
         "families": {"f": {"title": "a family", "facts": "Two units.", "solvers": titles}},
-        "rows": summary(facts, {}, 0.001), "refused": {"f: huge": "too large"},
+        "rows": summary(facts, {}, 0.001),
+        "refused": {"f: huge": "too large", "f: vast": "too large", "g: s0": "not made for it"},
     }  # fmt: skip
 
 
@@ -36,7 +37,10 @@ def test_the_page_shows_every_solver_and_stands_alone(results, tmp_path):
     assert "none &lt;found&gt;" in html
     assert "chain breaks 12.5 %" in html
     assert "Beware." in html
-    assert "too large" in html
+    table = html[: html.index("</table>")]
+    assert "huge, vast" in table
+    assert table.count("too large") == 1
+    assert "not made for it" in html
     assert html.count("<svg") == 2
     assert "http" not in html.replace("http-equiv", "")
     assert "NaN" not in html

@@ -144,9 +144,21 @@ def test_separable_problems_are_solved_to_the_end(seed):
     factors = tuple(Factor((u,), np.sort(rng.uniform(size=6))[::-1]) for u in range(6))
     energy = Energy(np.diag(harms.ravel()), np.zeros(36))
     problem = Problem.from_arrays(sizes, energy, {"size": Cost("size", factors, 0.3)}, {"size": "50%"})
-    answer = solve(problem, "exact")
-    assert answer.gap == 0.0
-    assert answer.energy == pytest.approx(brute_force(problem))
+    for name in ("exact", "separable"):
+        answer = solve(problem, name)
+        assert answer.gap == 0.0
+        assert answer.energy == pytest.approx(brute_force(problem))
+
+
+def test_separable_ignores_couplings_and_is_judged_by_them():
+    # Alone the second option of each unit is free; together they cost 10.
+    quadratic = np.zeros((4, 4))
+    quadratic[1, 3] = quadratic[3, 1] = 10.0
+    problem = Problem.from_arrays([2, 2], Energy(quadratic, np.array([1.0, 0.0, 1.0, 0.0])), {}, {})
+    answer = solve(problem, "separable")
+    assert answer.choice.tolist() == [1, 1]
+    assert answer.energy == pytest.approx(10.0)
+    assert answer.lower_bound is None
 
 
 @settings(max_examples=30, deadline=None)

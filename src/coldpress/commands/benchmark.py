@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldpress.commands.terminal import err, out, progress_bars
-from coldpress.contest import Cell, cells, contestant, instance_of, refusals, run, summary
+from coldpress.contest import Cell, cells, contestant, instance_of, left_out, refusals, run, summary
 from coldpress.errors import PlanError
 from coldpress.executors import open_executor
 from coldpress.files import write_text
@@ -56,12 +56,14 @@ def solvers(
     with open_executor(executor, processes) as pool, progress_bars() as tell:
         found = run(todo, folder / CELLS, pool, lambda done, total: tell("runs", done, total))
     results = gathered(todo, found, settings)
+    results["refused"] = left_out(chosen, names) | results["refused"]
     write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
     page.render(results, folder / PAGE)
-    for name in results["families"]:
-        out.print(table(name, [row for row in results["rows"] if row["family"] == name]))
-    for name, why in results["refused"].items():
-        out.print(f"[dim]{escape(name)}: {escape(why)}[/dim]", highlight=False)
+    for name in chosen:
+        if name in results["families"]:
+            out.print(table(name, [row for row in results["rows"] if row["family"] == name]))
+        for who, why in page.by_reason(name, results["refused"]):
+            out.print(f"[dim]{name} without {escape(who)}: {escape(why)}[/dim]", highlight=False)
     out.print(f"Wrote {folder}: {PAGE}, {RESULTS}, {CELLS}", highlight=False, soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ import typer
 from coldpress.layer_shape import MORE_METHODS
 from coldpress.recipe import ENERGIES, KINDS, Recipe
 
-SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, genetic, reinforce, tpe"
+SOLVER_NAMES = "auto, exact, anneal, milp, relaxation, greedy, random, separable, genetic, reinforce, tpe"
 SAMPLER_NAMES = (
     "tabu, low-rank, bifurcation, qaoa, exhaustive, sa, path-integral, dwave-tabu, steepest-descent, "
     "tree-decomposition; with the extra dwave: dwave-qpu, dwave-hybrid, dwave-hybrid-cqm (:NAME), mock-pegasus, "

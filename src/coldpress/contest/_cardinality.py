@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,9 +11,13 @@ import numpy as np
 from coldpress.contest.attempt import Attempt, repeat
 from coldpress.instances.cardinality import CardinalityProblem
 from coldpress.samplers import LowRankAnnealingSampler
+from coldpress.selection import Selection
+from coldpress.solvers.select import select
 
 COLD = (1e12, 1e12)
 """Inverse temperatures at which no move up is made."""
+MANY = 40
+"""Annealing runs, each twice as long as the last: more than any time allows."""
 
 
 def play(name: str, problem: CardinalityProblem, seed: int, limit: float) -> Attempt:
@@ -58,10 +63,30 @@ def _low_rank(attempt: Attempt, problem: CardinalityProblem, seed: int) -> None:
     repeat(attempt, call, 20.0, 1.0, seed)
 
 
+def _select(attempt: Attempt, problem: CardinalityProblem, seed: int) -> None:
+    """Relaxed, rounded and annealed, by `coldpress.select`, once; what it does before its own clock starts counts."""
+    found = select(_selection(problem), seed=seed, time_limit=attempt.limit, runs=MANY)
+    before = max(attempt.seconds - found.seconds, 0.0)
+    for seconds, energy in found.trace:
+        if seconds + before <= attempt.limit and energy < attempt.energy:
+            attempt.trace.append((seconds + before, energy))
+    attempt.bound = found.lower_bound
+    attempt.energies = [energy for _, energy in attempt.trace[-1:]]
+    if attempt.energy <= found.energy:  # else it came too late, and earlier selections are not told
+        attempt.best = found.chosen.astype(np.int64)
+        attempt.states = [attempt.best]
+
+
+def _selection(problem: CardinalityProblem) -> Selection:
+    """The same problem, as `coldpress.select` takes it: its quadratic term is halved."""
+    return Selection.of_size(problem.diagonal, math.sqrt(2.0) * problem.factor, problem.cardinality)
+
+
 PLAYERS: dict[str, Callable[[Attempt, CardinalityProblem, int], None]] = {
     "diagonal": _diagonal,
     "descent": _descent,
     "low-rank": _low_rank,
+    "select": _select,
 }
 
 
@@ -69,3 +94,5 @@ PLAYERS: dict[str, Callable[[Attempt, CardinalityProblem, int], None]] = {
 def _compiled() -> None:
     """Anneal something tiny, so that what is compiled at first use is there."""
     LowRankAnnealingSampler().sample_low_rank(np.ones(6), np.ones((6, 2)), 3, num_sweeps=2, seed=0)
+    rng = np.random.default_rng(0)
+    select(Selection.of_size(rng.uniform(size=40), rng.normal(size=(40, 3)), 20), seed=0, time_limit=1.0, runs=1)

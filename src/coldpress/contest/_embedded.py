@@ -9,14 +9,13 @@ from typing import Any
 import dimod
 import numpy as np
 
-from coldpress.contest._samplers import Given, best_rows
+from coldpress.contest._samplers import CHAINED, Given, best_rows
 from coldpress.contest.attempt import Attempt, repeat
 from coldpress.errors import SamplerError
 from coldpress.samplers.hardware.topologies import clique, graph_of
 
 SIZE = 16
 """Of the Pegasus graph: that of D-Wave's Advantage without its defects, 5,640 qubits."""
-MOST_VARIABLES = 150
 READS = 16
 STRENGTH = 0.3
 """Of chains, as a prefactor of D-Wave's rule. Its default, 1.414, is for hardware: here 1,000 sweeps on qubo-64 ended
@@ -70,7 +69,7 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
 @functools.lru_cache(maxsize=2)
 def _embedding(variables: int) -> tuple[Mapping[Any, Any], Sequence[Sequence[int]]]:
     """The graph's neighbours, and a chain of qubits for each of so many variables, every two of which meet."""
-    if variables > MOST_VARIABLES:
+    if variables > CHAINED:
         raise SamplerError(f"{variables} variables, each coupled to all, do not fit a Pegasus-{SIZE} graph")
     graph = graph_of("pegasus", SIZE)
     found = clique(graph, variables)

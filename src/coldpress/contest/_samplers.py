@@ -15,10 +15,18 @@ import dimod
 import numpy as np
 
 from coldpress.contest.attempt import Attempt, repeat
+from coldpress.errors import SamplerError
+from coldpress.samplers import named
 from coldpress.samplers._model import read
 
 MOST_ROWS = 64
 """Of a call's reads the best are looked at."""
+BLOCK = 16
+"""Variables of the blocks that are enumerated: a few milliseconds each."""
+CHAINED = 150
+"""Variables, each coupled to all, of the largest model that is embedded into a Pegasus graph."""
+LEAST = 1e-3
+"""Seconds of the shortest call."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +58,19 @@ class Way:
         call: ``(given, effort, seed) -> SampleSet``.
         first: effort of the first call, in the share of the limit where ``timed``, else as a number.
         timed: whether effort is seconds.
-        most: variables of the largest model that it is given; more take it too long.
+        exact: whether one call gives the optimum, so that there is one alone; effort means nothing then.
+        most: variables of the largest model that it is given.
+        most_options: options of the largest layer-choice problem, whose penalty form has no fewer variables.
+        why: no more are given.
     """
 
     call: Callable[[Given, float, int], dimod.SampleSet]
     first: float
     timed: bool = False
+    exact: bool = False
     most: int = 1_000_000
+    most_options: int = 1_000_000
+    why: str = "more take it too long"
 
 
 def _tabu(given: Given, effort: float, seed: int) -> dimod.SampleSet:
@@ -105,6 +119,43 @@ def _dwave_descent(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     return SteepestDescentSolver().sample(given.model, num_reads=int(effort), seed=seed)
 
 
+def _blocks(given: Given, effort: float, seed: int) -> dimod.SampleSet:
+    from coldpress.samplers import BlockDecomposer, ExhaustiveSampler
+
+    return BlockDecomposer(ExhaustiveSampler(), BLOCK).sample(given.model, num_reads=1, time_limit=effort, seed=seed)
+
+
+def _exhaustive(given: Given, effort: float, seed: int) -> dimod.SampleSet:
+    from coldpress.samplers import ExhaustiveSampler
+
+    return ExhaustiveSampler().sample(given.model, seed=seed)
+
+
+def _tree_decomposition(given: Given, effort: float, seed: int) -> dimod.SampleSet:
+    from dwave.samplers import TreeDecompositionSolver
+
+    try:
+        return TreeDecompositionSolver().sample(given.model)
+    except ValueError as error:
+        raise SamplerError(f"tree decomposition: {str(error).splitlines()[0]}") from error
+
+
+def _qaoa(given: Given, effort: float, seed: int) -> dimod.SampleSet:
+    from coldpress.samplers import QAOASampler
+
+    return QAOASampler().sample(given.model, time_limit=effort, seed=seed)
+
+
+def _mock_qpu(given: Given, effort: float, seed: int) -> dimod.SampleSet:
+    found: dimod.SampleSet = _mock().sample(given.model, num_reads=int(effort), seed=seed)
+    return found
+
+
+@functools.cache
+def _mock() -> Any:
+    return named.make("mock-pegasus")
+
+
 WAYS: dict[str, Way] = {
     "tabu": Way(_tabu, 1 / 32, timed=True),
     "bifurcation": Way(_bifurcation, 20),
@@ -113,6 +164,20 @@ WAYS: dict[str, Way] = {
     "dwave-path-integral": Way(_dwave_path_integral, 4, most=3000),
     "dwave-tabu": Way(_dwave_tabu, 1 / 32, timed=True),
     "dwave-descent": Way(_dwave_descent, 1),
+    "blocks": Way(_blocks, 1 / 32, timed=True, most=3000),
+    "exhaustive": Way(_exhaustive, 1, exact=True, most=24, most_options=24, why="it looks at all 2^n states"),
+    "dwave-tree-decomposition": Way(
+        _tree_decomposition,
+        1,
+        exact=True,
+        most=24,
+        most_options=24,
+        why="its tables have 2^(tree width) entries, and all variables are coupled",
+    ),
+    "qaoa-simulated": Way(_qaoa, 1 / 32, timed=True, most=20, most_options=20, why="it keeps 2^n amplitudes"),
+    "mock-qpu-simulated": Way(
+        _mock_qpu, 10, most=CHAINED, most_options=CHAINED, why="no more, each coupled to all, fit a Pegasus graph"
+    ),
 }
 
 
@@ -121,17 +186,23 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
     compiled(name)
     attempt = Attempt(limit)
     sample(name, Given(model), attempt, seed, lambda found: attempt.offer(*best_rows(model, found)))
+    if WAYS[name].exact and attempt.trace:
+        attempt.bound = attempt.energy
     return attempt
 
 
 def sample(name: str, given: Given, attempt: Attempt, seed: int, take: Callable[[dimod.SampleSet], None]) -> None:
-    """Call a sampler with ever more effort, and give every sample set to ``take``."""
+    """Call a sampler with ever more effort, one that is exact once, and give every sample set to ``take``."""
     way = WAYS[name]
+    if way.exact:
+        take(way.call(given, way.first, seed))
+        return
 
     def call(effort: float, call_seed: int) -> None:
-        take(way.call(given, effort, call_seed))
+        # One that ends before its time would be given more without end.
+        take(way.call(given, min(effort, max(attempt.left, LEAST)) if way.timed else effort, call_seed))
 
-    repeat(attempt, call, way.first * (attempt.limit if way.timed else 1.0), 1e-3 if way.timed else 1.0, seed)
+    repeat(attempt, call, way.first * (attempt.limit if way.timed else 1.0), LEAST if way.timed else 1.0, seed)
 
 
 def best_rows(model: dimod.BinaryQuadraticModel, found: dimod.SampleSet) -> tuple[Any, Any, Any]:

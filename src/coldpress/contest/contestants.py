@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dimod
@@ -15,6 +15,7 @@ from coldpress.names import called
 from coldpress.problem import Problem
 from coldpress.solvers import SOLVERS
 
+CHAINS = "sa-on-pegasus"
 Play = Callable[[str, Any, int, float], Attempt]
 
 
@@ -26,30 +27,54 @@ class Contestant:
         name: by which it is asked for.
         title: what it is, in a line.
         plays: how it takes each kind of instance that it takes: ``(name, instance, seed, seconds) -> Attempt``.
+        most: variables, or options, of the largest instance of a kind that it is given; others have no limit.
+        why: no more are given.
     """
 
     name: str
     title: str
     plays: Mapping[type, Play]
+    most: Mapping[type, int] = field(default_factory=dict)
+    why: str = ""
+
+    def refusal(self, instance: Instance) -> str | None:
+        """Why it is given no such instance; None where it takes it."""
+        kind, (what, size) = kind_of(instance), measured(instance)
+        unmeasured = ", so no chain breaks are measured here" if self.name == CHAINS else ""
+        if kind not in self.plays:
+            return f"not made for {KINDS[kind]}{unmeasured}"
+        if size > self.most.get(kind, size):
+            return f"{size:,} {what}, of which it takes up to {self.most[kind]:,}: {self.why}{unmeasured}"
+        return None
 
     def takes(self, instance: Instance) -> bool:
         """Whether it can be given such an instance."""
-        return self._play(instance) is not None and not self._too_large(instance)
+        return self.refusal(instance) is None
 
     def play(self, instance: Instance, seed: int, limit: float) -> Attempt:
         """One run of ``limit`` seconds."""
-        play = self._play(instance)
-        assert play is not None
-        return play(self.name, instance, seed, limit)
+        return self.plays[kind_of(instance)](self.name, instance, seed, limit)
 
-    def _play(self, instance: Instance) -> Play | None:
-        return next((play for kind, play in self.plays.items() if isinstance(instance, kind)), None)
 
-    def _too_large(self, instance: Instance) -> bool:
-        if not isinstance(instance, dimod.BinaryQuadraticModel):
-            return False
-        most = _samplers.WAYS[self.name].most if self.name in _samplers.WAYS else _embedded.MOST_VARIABLES
-        return len(instance.variables) > most
+KINDS: Mapping[type, str] = {
+    dimod.BinaryQuadraticModel: "models without constraints",
+    Problem: "layer choice",
+    CardinalityProblem: "choosing so many of n",
+}
+
+
+def kind_of(instance: Instance) -> type:
+    """One of `KINDS`."""
+    return next(kind for kind in KINDS if isinstance(instance, kind))
+
+
+def measured(instance: Instance) -> tuple[str, int]:
+    """What an instance has so many of: variables or options."""
+    if isinstance(instance, Problem):
+        return "options", sum(instance.sizes)
+    if isinstance(instance, CardinalityProblem):
+        return "variables", len(instance.diagonal)
+    return "variables", len(instance.variables)
 
 
 _TITLES = {
@@ -62,6 +87,7 @@ _TITLES = {
     "random": "random plans brought inside the budget",
     "reinforce": "policy gradient over the units in order",
     "relaxation": "mixtures of plans, rounded",
+    "separable": "dynamic programming without couplings, judged with them",
     "tpe": "tree-structured Parzen estimator, Optuna",
     "tabu": "one-flip tabu search with path relinking, ours",
     "bifurcation": "simulated bifurcation, ours",
@@ -70,22 +96,37 @@ _TITLES = {
     "dwave-path-integral": "D-Wave's path-integral annealing, on this processor",
     "dwave-tabu": "D-Wave's tabu search, on this processor",
     "dwave-descent": "D-Wave's steepest descent, on this processor",
+    "blocks": "blocks of 16 enumerated in turn, ours",
+    "exhaustive": "all states enumerated, ours",
+    "dwave-tree-decomposition": "D-Wave's tree decomposition, exact, on this processor",
+    "qaoa-simulated": "QAOA of three layers on a state vector, ours, simulated on this processor",
+    "mock-qpu-simulated": "the vendor's mock of a QPU: no hardware, annealing simulated on this processor",
     "sa-on-pegasus": "D-Wave's simulated annealing of chains on a Pegasus graph, simulated",
     "diagonal": "the least each alone (OBD)",
     "descent": "exchanges that lower the energy",
+    "select": "relaxed by an interior point method, rounded and annealed, ours",
 }
 
 
 def _known() -> dict[str, Contestant]:
     plays: dict[str, dict[type, Play]] = {name: {} for name in _TITLES}
+    most: dict[str, dict[type, int]] = {}
+    why = dict.fromkeys(SOLVERS, _choosers.WHY)
     for name in SOLVERS:
-        plays.setdefault(name, {})[Problem] = _choosers.play
-    for name in _samplers.WAYS:
+        plays[name] = {dimod.BinaryQuadraticModel: _choosers.play_model, Problem: _choosers.play}
+        most[name] = {dimod.BinaryQuadraticModel: _choosers.most_variables(name)}
+    for name, way in _samplers.WAYS.items():
         plays[name] = {dimod.BinaryQuadraticModel: _samplers.play, Problem: _penalties.play}
+        most[name], why[name] = {dimod.BinaryQuadraticModel: way.most, Problem: way.most_options}, way.why
     for name in _cardinality.PLAYERS:
         plays[name][CardinalityProblem] = _cardinality.play
-    plays["sa-on-pegasus"][dimod.BinaryQuadraticModel] = _embedded.play
-    return {name: Contestant(name, _TITLES.get(name, name), found) for name, found in plays.items()}
+    plays[CHAINS][dimod.BinaryQuadraticModel] = _embedded.play
+    most[CHAINS] = {dimod.BinaryQuadraticModel: _samplers.CHAINED}
+    why[CHAINS] = _samplers.WAYS["mock-qpu-simulated"].why
+    return {
+        name: Contestant(name, _TITLES.get(name, name), found, most.get(name, {}), why.get(name, ""))
+        for name, found in plays.items()
+    }
 
 
 CONTESTANTS: Mapping[str, Contestant] = _known()

@@ -155,6 +155,17 @@ def read(path: Path) -> dict[Cell, Facts]:
     return found
 
 
+def left_out(families: Sequence[str], solvers: Sequence[str] | None) -> dict[str, str]:
+    """Why contestants are given no instance of a family, by ``family: solver``; without ``solvers`` of all."""
+    asked = [contestant(name) for name in solvers or CONTESTANTS]
+    return {
+        f"{name}: {one.name}": why
+        for name in (family(given).name for given in families)
+        for one in asked
+        if (why := one.refusal(instance_of(name, 0))) is not None
+    }
+
+
 def refusals(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Why contestants could not take instances, by ``family: solver``."""
     return {f"{one['family']}: {one['solver']}": one["refused"] for one in facts if "refused" in one}

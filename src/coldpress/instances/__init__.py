@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _KNOWN: tuple[Family, ...] = (
+    DenseQubo(18),
     DenseQubo(64),
     DenseQubo(500),
     DenseQubo(2000),

@@ -60,7 +60,7 @@ def render(results: Json, path: Path) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    found = [_family(name, one, results["rows"]) for name, one in results["families"].items()]
+    found = [_family(name, one, results["rows"], results["refused"]) for name, one in results["families"].items()]
     settings = results["settings"]
     rows = results["rows"]
     solvers = len({row["solver"] for row in rows})
@@ -74,7 +74,7 @@ def render(results: Json, path: Path) -> Path:
         "lede": lede,
         "heads": HEADS,
         "warnings": results["warnings"],
-        "refused": results["refused"],
+        "refused": {k: why for k, why in results["refused"].items() if k.split(": ")[0] not in results["families"]},
         "command": results["command"],
         "facts": {**results["versions"], **{k: v for k, v in results["machine"].items() if isinstance(v, str | int)}},
     }
@@ -110,7 +110,17 @@ def evaluations_text(row: Json) -> str:
     return "" if total is None else f"{total:,.0f} plans in all"
 
 
-def _family(name: str, one: Json, rows: Sequence[Json]) -> dict[str, Any]:
+def by_reason(name: str, refused: Json) -> list[tuple[str, str]]:
+    """Who was given no instance of a family, and why: names together where the reason is one."""
+    found: dict[str, list[str]] = {}
+    for key, why in refused.items():
+        family, _, solver = key.partition(": ")
+        if family == name:
+            found.setdefault(why, []).append(solver)
+    return [(", ".join(solvers), why) for why, solvers in found.items()]
+
+
+def _family(name: str, one: Json, rows: Sequence[Json], refused: Json) -> dict[str, Any]:
     own = ordered([row for row in rows if row["family"] == name])
     colours = {row["solver"]: f"c{i}" if i < COLOURED else "other" for i, row in enumerate(own)}
     shown = [
@@ -120,7 +130,7 @@ def _family(name: str, one: Json, rows: Sequence[Json]) -> dict[str, Any]:
     figures = [*_anytime(own, colours), *_reads(own, colours)]
     heads = HEADS[: 1 + len(shown[0]["cells"])] if shown else ()
     words = {"name": name, "title": one["title"], "facts": one["facts"]}
-    return {**words, "heads": heads, "rows": shown, "figures": figures}
+    return {**words, "heads": heads, "rows": shown, "left_out": by_reason(name, refused), "figures": figures}
 
 
 def _cells(rows: Sequence[Json]) -> list[list[Cell]]:

@@ -15,7 +15,20 @@ from coldpress.errors import ColdpressError
 from coldpress.names import meant
 from coldpress.problem import Problem
 from coldpress.samplers import named
-from coldpress.solvers import anneal, auto, exact, genetic, greedy, milp, qubo, random, reinforce, relaxation, tpe
+from coldpress.solvers import (
+    anneal,
+    auto,
+    exact,
+    genetic,
+    greedy,
+    milp,
+    qubo,
+    random,
+    reinforce,
+    relaxation,
+    separable,
+    tpe,
+)
 from coldpress.solvers._answer import Answer, check_time_limit, relative_gap
 
 __all__ = [
@@ -39,6 +52,7 @@ SOLVERS: Mapping[str, Callable[..., Answer]] = {
     "random": random.solve,
     "reinforce": reinforce.solve,
     "relaxation": relaxation.solve,
+    "separable": separable.solve,
     "tpe": tpe.solve,
 }
 WITHOUT_END: dict[str, dict[str, Any]] = {

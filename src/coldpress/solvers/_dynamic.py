@@ -7,6 +7,8 @@ and whose Lagrangian bound is below the best plan known (Dyer, Riha and Walker 1
 from __future__ import annotations
 
 import itertools
+import math
+import time
 
 import numpy as np
 
@@ -33,7 +35,8 @@ def prove_separable(progress: Progress) -> bool:
     for block in blocks:
         unit = block.units[0]
         share[offsets[unit] : offsets[unit + 1]] = block.table[0]
-    choice = _best(harm, share, offsets, float(room[0]), progress.energy - problem.energy.constant)
+    known, deadline = progress.energy - problem.energy.constant, time.perf_counter() + progress.left
+    choice = best_within(harm, share, offsets, float(room[0]), known, deadline)
     if choice is None:
         return False
     progress.offer(choice)
@@ -41,8 +44,50 @@ def prove_separable(progress: Progress) -> bool:
     return True
 
 
-def _best(harm: Floats, share: Floats, offsets: Ints, room: float, known: float) -> Ints | None:
-    """The choice of least harm within ``room``; None when there are too many states, or none better than ``known``."""
+def cheap_enough(harm: Floats, share: Floats, offsets: Ints, room: float) -> Ints:
+    """A choice of little harm within ``room``, by the least price that brings it there; the cheapest if none does.
+
+    Args:
+        harm: of each option, ``(options,)``.
+        share: of the limit that each option takes, ``(options,)``; +inf where forbidden.
+        offsets: where each unit's options begin, ``(units + 1,)``.
+        room: what the shares may sum to.
+    """
+    allowed = np.isfinite(share)
+
+    def at(price: float) -> Ints:
+        weighed = np.where(allowed, harm + price * np.where(allowed, share, 0.0), math.inf)
+        return np.array([weighed[a:b].argmin() for a, b in itertools.pairwise(offsets)], dtype=np.int64)
+
+    def fits(choice: Ints) -> bool:
+        return bool(share[choice + offsets[:-1]].sum() <= room)
+
+    low, high = 0.0, 1.0
+    if fits(at(low)):
+        return at(low)
+    while not fits(at(high)):
+        low, high = high, 4.0 * high
+        if high > 1e15:
+            return np.array([share[a:b].argmin() for a, b in itertools.pairwise(offsets)], dtype=np.int64)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if fits(at(middle)) else (middle, high)
+    return at(high)
+
+
+def best_within(
+    harm: Floats, share: Floats, offsets: Ints, room: float, known: float, deadline: float = math.inf
+) -> Ints | None:
+    """The choice of least harm within ``room``.
+
+    Args:
+        harm, share, offsets, room: see `cheap_enough`.
+        known: harm of a choice within it.
+        deadline: give up at this `time.perf_counter()`.
+
+    Returns:
+        Options, ``(units,)``; None when there are too many states, too little time, or none as good as ``known``.
+    """
     starts, price = offsets[:-1], _price(harm, share, offsets, room)
     rest = np.append(np.cumsum(np.minimum.reduceat(harm + price * share, starts)[::-1])[::-1], 0.0)
     cheapest = np.append(np.cumsum(np.minimum.reduceat(share, starts)[::-1])[::-1], 0.0)
@@ -58,7 +103,7 @@ def _best(harm: Floats, share: Floats, offsets: Ints, room: float, known: float)
         if len(kept):
             lowest = np.minimum.accumulate(grown[kept])
             kept = kept[np.concatenate([[True], grown[kept][1:] < lowest[:-1]])]
-        if len(kept) == 0 or len(kept) > _MOST_STATES:
+        if len(kept) == 0 or len(kept) > _MOST_STATES or time.perf_counter() > deadline:
             return None
         energy, cost = grown[kept], dearer[kept]
         steps.append((kept // (b - a), kept % (b - a)))
