@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import nullcontext
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def run(recipe: Recipe, folder: Path | None, overwrite: bool, executor: str = "n
     check_output(folder, overwrite)
     task = read_task(recipe)
     settings = {name: value for name, value in asdict(recipe).items() if name != "ignored_layers"}  # the task's
-    opened = nullcontext() if executor == "none" else open_executor(executor, processes)
+    opened: AbstractContextManager[Executor | None] = (
+        nullcontext() if executor == "none" else open_executor(executor, processes)
+    )
     with opened as pool, progress_bars() as tell:
         result = round_to_artifact(
             task, folder, overwrite=overwrite, executor=pool, progress=tell, command=reproduce_command(), **settings
