@@ -23,7 +23,7 @@ from coldpress.surgery.annealed_factors import annealed_factors
 from coldpress.surgery.factor_errors import OutputError
 from coldpress.surgery.factor_forms import FactorForm
 from coldpress.surgery.moments import collect_moments, unfolds
-from coldpress.surgery.round_layers import covariance
+from coldpress.surgery.round_groups import covariance
 from record import Record, arguments, task_of
 
 PAIRS = (

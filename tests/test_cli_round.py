@@ -93,6 +93,16 @@ def test_the_recipe_rounds_again(run: tuple[Path, Result], tmp_path: Path) -> No
     assert "coldpress round" in wrong.stderr
 
 
+def test_processes_round_to_the_same_levels(run: tuple[Path, Result], tmp_path: Path) -> None:
+    recipe = ("--recipe", run[0] / "recipe.yaml", "--executor", "processes")
+    result = coldpress("round", *recipe, "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    first, again = (load_file(folder / "packed.safetensors") for folder in (run[0], tmp_path / "again"))
+    levels = [name for name in first if name.endswith(".levels")]
+    assert levels
+    assert all(torch.equal(first[name], again[name]) for name in levels)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -104,6 +114,8 @@ def test_the_recipe_rounds_again(run: tuple[Path, Result], tmp_path: Path) -> No
         (("--average-bits", 1.2), "the least is"),
         (("--bits", 4, "--ignore", "0", "--ignore", "5"), "no layer of this model can be rounded"),
         (("--bits", 4, "--solver", "magic"), "anneal"),
+        (("--bits", 4, "--executor", "magic"), "give none, processes, or dask:ADDRESS"),
+        (("--bits", 4, "--executor", "processes", "--processes", 0), "processes is 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

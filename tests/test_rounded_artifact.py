@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 import coldpress as cp
-from coldpress import rounded
+from coldpress import bit_choice, rounded
 from coldpress.artifact import PACKED, read_metrics, read_plan
 from coldpress.errors import ArtifactError, BudgetError, SpaceError, TaskError
 from coldpress.few_bits import packed_bytes
 from coldpress.recipe import Recipe
 from coldpress.report import render
 from coldpress.runtime.sessions import run, session
-from coldpress.surgery.round_layers import Form
+from coldpress.surgery.round_groups import Form
 from tiny import as_if_trained
 
 QUICK = {"calibration": 48, "refit_images": 96}
@@ -132,7 +133,7 @@ def test_the_metrics_are_those_of_the_files(result: cp.RoundedResult) -> None:
 def test_the_plan_says_the_form_of_every_layer(shared_out: cp.RoundedResult) -> None:
     forms = shared_out.network.forms
     assert read_plan(shared_out.folder).choices == {name: form.label for name, form in forms.items()}
-    assert set(forms) == {"first", "second", "head"}
+    assert set(forms) == {"first", "second", "apart", "head"}
     assert shared_out.metrics["compressed"]["average_bits"] <= 4.0
     for name, told in shared_out.metrics["layers"].items():
         assert Form(told["bits"], told["sparsity"], told["group_size"]) == forms[name]
@@ -152,9 +153,8 @@ def test_the_report_says_layer_by_layer_what_was_done(shared_out: cp.RoundedResu
     page = render(shared_out.folder).read_text()
     for form in shared_out.network.forms.values():
         assert form.label in page
-    assert "3 with weights in few bits" in page
+    assert "4 with weights in few bits" in page
     assert "All tensors, packed" in page
-    assert "apart" in page.partition("What was refused")[2]
 
 
 @pytest.mark.parametrize("where", [-1, -200])
@@ -196,7 +196,9 @@ def test_what_cannot_be_is_told_and_leaves_nothing_behind(tmp_path: Path) -> Non
 def test_a_model_with_nothing_to_round_is_refused(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = task_of(as_if_trained(Blocks()), torch.rand(224, 3, 8, 8))
-    ignored = cp.Task(task.model, task.example_inputs, train=task.train, ignored_layers=("first", "second", "head"))
+    ignored = cp.Task(
+        task.model, task.example_inputs, train=task.train, ignored_layers=("first", "second", "apart", "head")
+    )
     with pytest.raises(SpaceError, match="no layer of this model can be rounded"):
         cp.round_to_artifact(ignored, tmp_path / "few", bits=4)
 
@@ -221,3 +223,22 @@ def test_a_run_that_was_stopped_takes_up_the_bits_that_were_decided(
     assert found.metrics["plan"] == shared_out.metrics["plan"]
     assert found.metrics["solver"]["gap"] == shared_out.metrics["solver"]["gap"]
     assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
+def test_what_keeps_floats_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bit_choice, "MOST_COLUMNS", 100)
+    given = convolutions()
+    task = cp.Task(given.model, given.example_inputs, train=given.train, test=given.test, ignored_layers=("apart",))
+    folder = cp.round_to_artifact(task, tmp_path / "few", bits=4, **QUICK).folder
+    refused = json.loads((folder / "details.json").read_text())["refused"]
+    assert set(refused) == {"second", "apart"}
+    assert "it is ignored" in refused["apart"]
+    assert "its 108 columns would take 0.0 GB" in refused["second"]
+
+
+def test_an_executor_changes_nothing(in_groups: cp.RoundedResult, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        found = cp.round_to_artifact(encoder(), tmp_path / "few", bits=4, group_size=16, executor=executor, **QUICK)
+    for name, layer in in_groups.network.layers.items():
+        assert torch.equal(layer.levels, found.network.layers[name].levels)
+        assert torch.equal(layer.scales, found.network.layers[name].scales)

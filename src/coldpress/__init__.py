@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from coldpress.solvers import Answer, solve
     from coldpress.solvers.select import Selected, select
     from coldpress.space import find_space
-    from coldpress.surgery.round_layers import Form
+    from coldpress.surgery.round_groups import Form
     from coldpress.surgery.round_weights import Rounded, round_weights
     from coldpress.task import Task
 

@@ -23,8 +23,8 @@ from coldpress.planning import trust_region
 from coldpress.problem import Cost, Factor, Problem
 from coldpress.solvers import Answer, solve
 from coldpress.space.layers import layer_shapes, tied_modules
-from coldpress.surgery.moments import MOST_COLUMNS, columns, unfolds
-from coldpress.surgery.round_layers import Form
+from coldpress.surgery.moments import MOST_COLUMNS, columns, unfolds_by_group
+from coldpress.surgery.round_groups import Form
 from coldpress.surgery.rounding_effects import RoundingEffects
 from coldpress.task import Task
 
@@ -43,6 +43,9 @@ FORMS = (
 )
 """What a layer may be stored as, where bits are decided layer by layer."""
 ROUNDS = 6
+MATRICES = 9
+"""Of columns x columns in float64 that a layer takes while it is rounded, measured at 2,304 columns."""
+TOO_LARGE = "would take"
 
 
 @dataclass(frozen=True)
@@ -110,22 +113,43 @@ def decide_forms(
 
 def roundable(task: Task) -> list[str]:
     """Names of the layers that can be rounded, in network order. Raises SpaceError where there is none."""
-    ignored, tied = tuple(task.ignored_layers), tied_modules(task.model)
-    found = []
-    for name in layer_shapes(task.model, task.example_inputs):
-        module = task.model.get_submodule(name)
-        if not unfolds(module) or name in tied or under(name, ignored):
-            continue
-        if columns(module) > MOST_COLUMNS:
-            logger.warning("%s keeps floats: it has %d columns, more than %d", name, columns(module), MOST_COLUMNS)
-            continue
-        found.append(name)
+    reasons = reasons_for_floats(task)
+    for name, reason in reasons.items():
+        if TOO_LARGE in reason:
+            logger.warning("%s keeps floats: %s", name, reason)
+    found = [name for name in layer_shapes(task.model, task.example_inputs) if name not in reasons]
     if not found:
         raise SpaceError(
-            "no layer of this model can be rounded: there must be a linear layer, or a convolution of one group with "
-            f"zeros as padding, of at most {MOST_COLUMNS:,} columns, whose weights are its own and that is not ignored"
+            "no layer of this model can be rounded: there must be a linear layer, or a convolution with zeros as "
+            f"padding, of at most {MOST_COLUMNS:,} columns ({memory_of(MOST_COLUMNS) / 1e9:.1f} GB while they are "
+            "rounded), whose weights are its own and that is not ignored"
         )
     return found
+
+
+def reasons_for_floats(task: Task) -> dict[str, str]:
+    """Why layers keep floats, by their names."""
+    ignored, tied = tuple(task.ignored_layers), tied_modules(task.model)
+    found = {}
+    for name in layer_shapes(task.model, task.example_inputs):
+        module = task.model.get_submodule(name)
+        if under(name, ignored):
+            found[name] = "it is ignored"
+        elif name in tied:
+            found[name] = "it shares its weights with another module"
+        elif not unfolds_by_group(module):
+            found[name] = "it is no linear layer or convolution that pads with zeros, the same on both sides"
+        elif (width := columns(module)) > MOST_COLUMNS:
+            found[name] = (
+                f"its {width:,} columns {TOO_LARGE} {memory_of(width) / 1e9:.1f} GB of matrices while it is rounded; "
+                f"the limit is {MOST_COLUMNS:,} columns, {memory_of(MOST_COLUMNS) / 1e9:.1f} GB"
+            )
+    return found
+
+
+def memory_of(width: int) -> int:
+    """Bytes of the matrices while a layer of so many columns is rounded."""
+    return MATRICES * 8 * width**2
 
 
 def _offered(model: nn.Module, name: str, forms: Sequence[Form], group_size: int | None) -> list[Form]:

@@ -35,6 +35,10 @@ def round_weights(
     tokens: options.Tokens = None,
     seed: options.GivenSeed = None,
     ignore: options.Ignore = None,
+    executor: Annotated[
+        str, typer.Option(help="none (this process, on all cores), processes, or dask:ADDRESS of a scheduler")
+    ] = "none",
+    processes: Annotated[int, typer.Option(help="of --executor processes, one thread each")] = 1,
     recipe: options.RecipeFile = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
@@ -51,4 +55,4 @@ def round_weights(
     flags = {name: value for name, value in flags.items() if value is not None}
     asked = Recipe.read(recipe) if recipe is not None else Recipe().changed(FEW_BITS)
     asked = asked.changed({name: flags[name] for name in Recipe.__dataclass_fields__ if name in flags})
-    command.run(asked, out, overwrite)
+    command.run(asked, out, overwrite, executor, processes)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from coldpress.errors import TaskError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Read by numerical libraries when they are loaded, not later."""
 DASK = "dask:"
+AHEAD = 16
+"""Jobs handed to an executor before the first of them is waited for."""
+Result = TypeVar("Result")
 
 
 class InProcess(Executor):
@@ -52,6 +56,32 @@ def open_executor(name: str, processes: int = 1) -> Iterator[Executor]:
             yield cluster
     else:
         raise TaskError(f"executor is {name!r}; give none, processes, or dask:ADDRESS, dask:tcp://127.0.0.1:8786 say")
+
+
+def mapped(executor: Executor | None, fn: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """What ``fn(*job)`` gives, in the order of the jobs; None: in this process, one after the other.
+
+    A job is made when it is handed over, and at most `AHEAD` are held at once: they may be large.
+
+    Raises:
+        TaskError: a process of the executor died.
+    """
+    if executor is None:
+        yield from (fn(*job) for job in jobs)
+        return
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(executor.submit(fn, *job))
+            if len(waiting) == AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenExecutor as error:
+        raise TaskError(f"a process of the executor died ({error}); memory may be short: use fewer") from error
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from coldpress.errors import TaskError
 from coldpress.evidence import Progress
 from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
-from coldpress.surgery.round_layers import Form, round_layers
+from coldpress.surgery.round_groups import Form
+from coldpress.surgery.round_layers import round_layers
 from coldpress.surgery.round_weights import SWEEPS, Rounded
 from coldpress.surgery.structure import describe_changes
 from coldpress.task import Task
@@ -73,15 +74,17 @@ def round_network(
     progress: Progress | None = None,
     decided: Decided | None = None,
 ) -> RoundedNetwork:
-    """Round the weights of all linear layers and convolutions of one group; the model itself is not changed.
+    """Round the weights of all linear layers and convolutions; the model itself is not changed.
 
-    Layers that share their weights with another module, and those of more than 6,000 columns, keep floats.
+    Each group of a grouped or depthwise convolution has its own Hessian. Layers that share their weights with another
+    module, convolutions that pad with something else than zeros, and layers of more than 6,000 columns keep floats.
 
     Memory: layers are taken one by one, and a layer of c columns (a convolution's are channels x kernel) takes nine
     (c, c) matrices of float64 while it is rounded (measured at 2,304): 1.5 GB at 4,608 columns, 2.6 GB at 6,000, the
     most. Beside them: all ``refit_images`` of one layer's activations, the original's outputs at up to 65,536
     positions of each layer still to come, and, where bits are decided, the layers' weights in every form (float32),
-    1 GB of Hessians (or one layer's, where that is more) and up to 4 GB of recorded activations.
+    1 GB of Hessians (or one layer's, where that is more) and up to 4 GB of recorded activations. An executor's
+    processes each take such nine matrices while options are looked at, and one in float32 in the search at the end.
 
     Args:
         task: its model, train data to calibrate on, and ``ignored_layers`` that keep floats.
@@ -94,7 +97,9 @@ def round_network(
         group_size: columns that share a scale, in forms that do not say it themselves; None: a whole row does.
         solver: of the choice.
         seed: of the search and the solver.
-        executor: maps over a layer's forms while options are looked at.
+        executor: maps over layers and their forms while options are looked at, and over each layer's rows (or a
+            convolution's groups) at the end, where a layer waits for those before it. Give one of processes, see
+            `coldpress.executors.open_executor`; the result does not depend on it.
         progress: called with (step, done, in all).
         decided: what an earlier run decided, with the same arguments.
 
@@ -119,7 +124,9 @@ def round_network(
         )  # fmt: skip
         chosen = decided.forms
     student = copy.deepcopy(model)
-    layers = round_layers(student, model, inputs, chosen, sweeps=sweeps, seed=seed, progress=told("round layers"))
+    layers = round_layers(
+        student, model, inputs, chosen, sweeps=sweeps, seed=seed, executor=executor, progress=told("round layers")
+    )
     student = nearer(model, student, inputs, judges)
     weights = {name: math.prod(matrix(model, name)) for name in names}
     size = sum(packed_bytes(layers[name], chosen[name]) if name in layers else 4 * weights[name] for name in names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import nn
 
 from coldpress import proof
 from coldpress.artifact import PACKED, check_output, put_in_place
-from coldpress.bit_choice import Decided, decide_forms
+from coldpress.bit_choice import Decided, decide_forms, reasons_for_floats
 from coldpress.errors import TaskError
 from coldpress.evidence import Progress
 from coldpress.facts import correlated
@@ -61,6 +62,7 @@ def round_to_artifact(
     average_bits: float | None = None,
     *,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Progress | None = None,
     command: str | None = None,
     **recipe: Any,
@@ -78,6 +80,7 @@ def round_to_artifact(
         bits: of every layer; or
         average_bits: to be shared out among the layers.
         overwrite: replace ``out`` where it exists.
+        executor: shares out layers, forms and rows, see `coldpress.round_network`; the files do not depend on it.
         progress: called with (step, done, in all).
         command: what reproduces the run, for the report.
         **recipe: ``group_size``, ``calibration``, ``refit_images``, ``solver``, ``seed``, and ``threads`` and ``batch``
@@ -95,7 +98,7 @@ def round_to_artifact(
     check_output(folder, overwrite)
     work = Workspace(folder, run_key(task, given))
     try:
-        decided = None if given.average_bits is None else _decided(task, given, work, progress)
+        decided = None if given.average_bits is None else _decided(task, given, work, executor, progress)
         with work.step("round"):
             network = round_network(
                 task,
@@ -106,6 +109,7 @@ def round_to_artifact(
                 group_size=given.group_size,
                 solver=given.solver,
                 seed=given.seed,
+                executor=executor,
                 progress=progress,
                 decided=decided,
             )
@@ -125,7 +129,9 @@ def round_to_artifact(
     return RoundedResult(network, metrics, folder)
 
 
-def _decided(task: Task, recipe: Recipe, work: Workspace, progress: Progress | None) -> Decided:
+def _decided(
+    task: Task, recipe: Recipe, work: Workspace, executor: Executor | None, progress: Progress | None
+) -> Decided:
     """Every layer's form, which a stopped run keeps."""
     assert recipe.average_bits is not None
     average = recipe.average_bits
@@ -140,6 +146,7 @@ def _decided(task: Task, recipe: Recipe, work: Workspace, progress: Progress | N
             group_size=recipe.group_size,
             solver=recipe.solver,
             seed=recipe.seed,
+            executor=executor,
             progress=progress,
         ).to_data()
 
@@ -202,7 +209,12 @@ def build(
         **proof.circumstances(task, recipe, command or "coldpress.round_to_artifact(...) with recipe.yaml"),
     }
     shapes = layer_shapes(task.model, task.example_inputs)
-    details["refused"] = {name: "left in floats" for name in shapes if name not in network.layers}
+    reasons = reasons_for_floats(task)
+    details["refused"] = {
+        name: f"left in floats: {reasons.get(name, 'by the choice of bits')}"
+        for name in shapes
+        if name not in network.layers
+    }
     details["layers"] = [
         {
             "name": name,

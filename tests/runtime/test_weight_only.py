@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from coldpress.errors import ExportError
+from coldpress.runtime import weight_only
+from coldpress.runtime.dynamic import attribute_of
 from coldpress.runtime.onnx import export
 from coldpress.runtime.sessions import run, session
 from coldpress.runtime.weight_only import store_levels
@@ -70,12 +72,27 @@ def test_groups_may_differ_between_layers(tmp_path: Path) -> None:
         store_levels(floats, tmp_path / "s.onnx", levels, {"conv": 16, "inner": 32, "head": 16})
 
 
-def test_linear_layers_of_four_bits_are_multiplied_as_they_are(tmp_path: Path) -> None:
-    model, levels = rounded(-8, 7)
+@pytest.mark.parametrize(("low", "high", "bits"), [(-8, 7, 4), (-16, 15, 8), (-128, 127, 8)])
+def test_linear_layers_are_multiplied_as_they_are(low: int, high: int, bits: int, tmp_path: Path) -> None:
+    if bits == 8 and not weight_only.multiplies_eight_bits():
+        pytest.skip("the onnxruntime installed has no MatMulNBits for 8 bits")
+    model, levels = rounded(low, high)
     floats = export(model, (torch.rand(1, 3, 6, 6),), tmp_path / "fp32.onnx")
-    kinds = [node.op_type for node in onnx.load(str(store_levels(floats, tmp_path / "s.onnx", levels))).graph.node]
-    assert kinds.count("MatMulNBits") == 2
-    assert kinds.count("Cast") == 1
+    nodes = onnx.load(str(store_levels(floats, tmp_path / "s.onnx", levels))).graph.node
+    multiplied = [node for node in nodes if node.op_type == "MatMulNBits"]
+    assert [attribute_of(node, "bits", 0) for node in multiplied] == [bits, bits]
+    assert [node.op_type for node in nodes].count("Cast") == 1
+
+
+def test_where_the_runtime_cannot_multiply_eight_bits_they_become_floats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight_only, "multiplies_eight_bits", lambda: False)
+    model, levels = rounded(-128, 127)
+    x = torch.rand(4, 3, 6, 6)
+    small = store_levels(export(model, (x,), tmp_path / "fp32.onnx"), tmp_path / "s.onnx", levels)
+    assert "MatMulNBits" not in [node.op_type for node in onnx.load(str(small)).graph.node]
+    np.testing.assert_allclose(run(session(small), [x.numpy()])[0], model(x).detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_other_weights_than_these_levels_are_refused(tmp_path: Path) -> None:

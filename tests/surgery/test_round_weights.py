@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -176,3 +178,16 @@ def test_what_cannot_be_rounded_is_refused(change: dict[str, object], message: s
     given: dict[str, object] = {"weight": weight, "hessian": hessian, **change}
     with pytest.raises(SurgeryError, match=message):
         cp.round_weights(**given)  # type: ignore[arg-type]
+
+
+def test_rows_that_an_executor_shares_out_are_the_same_to_the_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(19, 24, generator=generator), torch.randn(24, 96, generator=generator)
+    one = cp.round_weights(weight, x @ x.T, bits=3, sparsity=0.5, seed=5)
+    with ThreadPoolExecutor(1) as executor:
+        other = cp.round_weights(weight, x @ x.T, bits=3, sparsity=0.5, seed=5, executor=executor)
+    again = pickle.loads(pickle.dumps(other))
+    assert all(torch.equal(a.levels, b.levels) for a, b in ((one, other), (one, again)))
+    assert torch.equal(one.scales, other.scales)
+    assert torch.equal(one.dequantized, again.dequantized)
+    assert one.error == other.error == again.error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from coldpress.artifact import PACKED, check_output
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
 from coldpress.errors import ArtifactError
+from coldpress.executors import open_executor
 from coldpress.proof import reproduce_command
 from coldpress.recipe import Recipe
 from coldpress.report import formats
@@ -19,17 +22,27 @@ from coldpress.report.tables import final_table
 from coldpress.rounded import RoundedResult, check_rounding, round_to_artifact
 
 
-def run(recipe: Recipe, folder: Path | None, overwrite: bool) -> None:
-    """Round the weights of the model that a recipe names, with progress bars, and show the result."""
+def run(recipe: Recipe, folder: Path | None, overwrite: bool, executor: str = "none", processes: int = 1) -> None:
+    """Round the weights of the model that a recipe names, with progress bars, and show the result.
+
+    Args:
+        recipe: what to round, and how.
+        folder: where the artifact goes.
+        overwrite: replace it where it exists.
+        executor, processes: see `coldpress.executors.open_executor`; "none": one layer at a time, on all cores.
+    """
     check_rounding(recipe)
     if folder is None:
         raise ArtifactError("no place for the result: give --out FOLDER")
     check_output(folder, overwrite)
     task = read_task(recipe)
     settings = {name: value for name, value in asdict(recipe).items() if name != "ignored_layers"}  # the task's
-    with progress_bars() as tell:
+    opened: AbstractContextManager[Executor | None] = (
+        nullcontext() if executor == "none" else open_executor(executor, processes)
+    )
+    with opened as pool, progress_bars() as tell:
         result = round_to_artifact(
-            task, folder, overwrite=overwrite, progress=tell, command=reproduce_command(), **settings
+            task, folder, overwrite=overwrite, executor=pool, progress=tell, command=reproduce_command(), **settings
         )
     show_result(result)
 

@@ -1,17 +1,20 @@
 """Weights stored as few-bit integers in an ONNX file; inputs and sums stay floats. Smaller files that run anywhere.
 
-Linear layers of up to 4 bits become ONNX Runtime's MatMulNBits, which multiplies by 4-bit weights as they are. Other
-layers' integers are turned into floats when the file is loaded: that is size, not speed.
+Linear layers become ONNX Runtime's MatMulNBits, which reads weights of 4 bits, or of 8, as they are. Convolutions have
+no such kernel: their integers, in the file no larger than they are, become floats once, when it is loaded. Inputs stay
+floats, so this is size, not speed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
@@ -96,15 +99,16 @@ def _stored(
     if matrix.shape != levels.shape:
         raise ExportError(f"{weight!r} is {matrix.shape} in the file, its levels are {levels.shape}")
     scales = _scales(weight, matrix, levels, size)
-    block = _block(levels.shape[1]) if scales.shape[1] == 1 else size
-    small = levels.min(initial=0) >= -8 and levels.max(initial=0) <= 7
-    if small and is_linear(node) and block in BLOCKS:
+    small = bool(levels.min(initial=0) >= -8 and levels.max(initial=0) <= 7)
+    bits = 4 if small else 8
+    block = _block(levels.shape[1], bits) if scales.shape[1] == 1 else size
+    if is_linear(node) and block in BLOCKS and (small or multiplies_eight_bits()):
         if weight not in stored:
             stored[weight] = "MatMulNBits"
-            packed, each = _packed(levels, scales, block)
+            packed, each = _packed(levels, scales, block, bits)
             graph.initializer.append(numpy_helper.from_array(packed, f"{weight}_packed"))
             graph.initializer.append(numpy_helper.from_array(each, f"{weight}_scale"))
-        return _multiplied(node, weight, levels.shape, block)
+        return _multiplied(node, weight, levels.shape, block, bits)
     changed = onnx.NodeProto()
     changed.CopyFrom(node)
     changed.input[1] = f"{weight}_floats"
@@ -180,23 +184,48 @@ def _scales(name: str, matrix: NDArray[Any], levels: Levels, size: int) -> Float
     return scales.astype(np.float32)
 
 
-def _block(columns: int) -> int:
+@cache
+def multiplies_eight_bits() -> bool:
+    """Whether the runtime that is installed has MatMulNBits for 8 bits: older ones, which have it for 4, do not."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, n]) for name, n in (("x", 16), ("y", 1))]
+    packed, scales = _packed(np.ones((1, 16), np.int8), np.ones((1, 1), np.float32), 16, 8)
+    weights = [numpy_helper.from_array(packed, "w_packed"), numpy_helper.from_array(scales, "w_scale")]
+    nodes = _multiplied(helper.make_node("MatMul", ["x", "w"], ["y"], name="try"), "w", (1, 16), 16, 8)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph(nodes, "try", values[:1], values[1:], weights)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it does not have is no error here
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"x": np.ones((1, 16), np.float32)})
+    except Exception:  # the runtime's own errors have no common class
+        return False
+    return bool(abs(found.item() - 16) < TOLERANCE)
+
+
+def _block(columns: int, bits: int) -> int:
     """The size of block that takes the fewest bytes where one scale is repeated in all blocks of a row."""
-    return min(BLOCKS, key=lambda block: -(-columns // block) * (block // 2 + 4))
+    return min(BLOCKS, key=lambda block: -(-columns // block) * (block * bits // 8 + 4))
 
 
-def _packed(levels: Levels, scales: Floats, block: int) -> tuple[NDArray[np.uint8], Floats]:
-    """MatMulNBits' form: two levels a byte, the first one low, ``(rows, blocks, block / 2)``, and a scale a block."""
+def _packed(levels: Levels, scales: Floats, block: int, bits: int) -> tuple[NDArray[np.uint8], Floats]:
+    """MatMulNBits' form: ``(rows, blocks, block * bits / 8)``, of 4 bits two a byte, the first low; a scale a block."""
     rows, columns = levels.shape
-    blocks = -(-columns // block)
-    padded = np.full((rows, blocks * block), 8, np.uint8)
-    padded[:, :columns] = (levels + 8).astype(np.uint8)
-    pairs = padded.reshape(rows, blocks, block // 2, 2)
+    blocks, zero = -(-columns // block), 2 ** (bits - 1)
+    padded = np.full((rows, blocks * block), zero, np.uint8)
+    padded[:, :columns] = (levels.astype(np.int16) + zero).astype(np.uint8)
     each = np.broadcast_to(scales, (rows, blocks)) if scales.shape[1] == 1 else scales
-    return pairs[..., 0] | (pairs[..., 1] << 4), np.ascontiguousarray(each).ravel()
+    repeated = np.ascontiguousarray(each).ravel()
+    if bits == 8:
+        return padded.reshape(rows, blocks, block), repeated
+    pairs = padded.reshape(rows, blocks, block // 2, 2)
+    return pairs[..., 0] | (pairs[..., 1] << 4), repeated
 
 
-def _multiplied(node: onnx.NodeProto, weight: str, shape: tuple[int, ...], block: int) -> list[onnx.NodeProto]:
+def _multiplied(
+    node: onnx.NodeProto, weight: str, shape: tuple[int, ...], block: int, bits: int
+) -> list[onnx.NodeProto]:
     bias = list(node.input[2:])
     (output,) = node.output
     product = f"{output}_product" if bias else output
@@ -210,7 +239,7 @@ def _multiplied(node: onnx.NodeProto, weight: str, shape: tuple[int, ...], block
         domain="com.microsoft",
         K=columns,
         N=outputs,
-        bits=4,
+        bits=bits,
         block_size=block,
     )
     return [made, *(helper.make_node("Add", [product, b], [output], name=f"{node.name}_bias") for b in bias)]

@@ -42,12 +42,22 @@ class Moments:
         return damping_for(len(self.matrix), self.rows)
 
 
-def unfolds(module: nn.Module) -> bool:
-    """Whether a layer is one matrix on unfolded inputs: one group, and zeros, the same on both sides, as padding."""
+def unfolds_by_group(module: nn.Module) -> bool:
+    """Whether each group of a layer is one matrix on unfolded inputs: zeros, the same on both sides, as padding."""
     if not isinstance(module, nn.Conv2d):
         return isinstance(module, nn.Linear)
     even = any(d * (k - 1) % 2 for k, d in zip(module.kernel_size, module.dilation))
-    return module.groups == 1 and module.padding_mode == "zeros" and not (module.padding == "same" and even)
+    return module.padding_mode == "zeros" and not (module.padding == "same" and even)
+
+
+def unfolds(module: nn.Module) -> bool:
+    """Whether a layer is one matrix on unfolded inputs: it has one group, see `unfolds_by_group`."""
+    return unfolds_by_group(module) and groups_of(module) == 1
+
+
+def groups_of(module: nn.Module) -> int:
+    """The groups of a convolution; a linear layer is one."""
+    return module.groups if isinstance(module, nn.Conv2d) else 1
 
 
 def factors(module: nn.Module) -> bool:
@@ -56,7 +66,7 @@ def factors(module: nn.Module) -> bool:
 
 
 def columns(module: nn.Module) -> int:
-    """Number of unfolded inputs of a convolution or linear (of one group); the features of a table."""
+    """Number of unfolded inputs of a linear or a convolution, of each of its groups; the features of a table."""
     weight = module.get_parameter("weight")
     return int(weight[0].numel())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from coldpress.network import token_mask, under
 from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import effective_weight, factor_weights
 from coldpress.surgery.factorized import Factorized
+from coldpress.surgery.group_moments import group_products
 from coldpress.surgery.leastsquares import damping_for, solve
 from coldpress.surgery.moments import (
     MOST_COLUMNS,
@@ -45,6 +46,7 @@ def refit(
     seed: int = 0,
     batch_size: int = 128,
     damping: float | None = None,
+    grouped: Collection[str] = (),
     fitted: Callable[[str, Tensor], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -62,12 +64,14 @@ def refit(
         seed: decides which positions are looked at.
         batch_size: images a step in the teacher's pass.
         damping: ridge toward the given weights; by default what the number of rows calls for, +inf leaves them.
+        grouped: grouped convolutions that are re-fitted too, each group by itself.
         fitted: called after each layer's re-fit with its name and the moments of its inputs in the student,
-            ``(columns + 1, columns + 1)``, the constant last; what it makes of the layer is what the next ones read.
+            ``(columns + 1, columns + 1)``, the constant last, one for each group of those in ``grouped``; what it
+            makes of the layer is what the next ones read.
         progress: called with (layers done, layers in all).
     """
     opaque = opaque_modules(teacher)
-    layers = [name for name in opaque if _fits(teacher.get_submodule(name))]
+    layers = [name for name in opaque if name in grouped or _fits(teacher.get_submodule(name))]
     layers = [name for name in layers if not under(name, dropped or ())]
     norms = [name for name in opaque if isinstance(teacher.get_submodule(name), NORM_TYPES)]
     mask, examples = token_mask(inputs), inputs
@@ -98,15 +102,10 @@ def refit(
                 target = target - brought.pop(call)
                 if (norm := ends[call].norm) is not None:
                     target = _before_norm(student.get_submodule(norm), target)
-            original = teacher.get_submodule(name)
-            # unfold with the original layer's geometry: a factorised layer still covers the same window
-            rows = with_constant(input_rows(original, tensor, positions[call]))
-            real = real_rows(original, tensor, positions[call], mask)
-            rows = rows if real is None else rows[real]
-            sums.setdefault(name, Sums()).add(rows, target)
+            _take(sums.setdefault(name, Sums()), teacher.get_submodule(name), tensor, positions[call], mask, target)
             if waiting:
                 return
-            del rows, target
+            del target
             seen = sums.pop(name)
             _fit_layer(student, name, seen, factored, damping)
             if fitted is not None:
@@ -130,6 +129,18 @@ def refit(
         before = {name: fitter(name) for name in stage}
         with watching(student, opaque, watch, before, dropped) as run:
             run(*inputs)
+
+
+def _take(
+    sums: Sums, original: nn.Module, tensor: Tensor, positions: Tensor, mask: Tensor | None, target: Tensor
+) -> None:
+    """Add a call's rows, unfolded as the original layer does: a factorised one still covers the same window."""
+    if isinstance(original, nn.Conv2d) and original.groups > 1:
+        sums.add_sums(*group_products(original, tensor, positions, target), len(target))
+        return
+    rows = with_constant(input_rows(original, tensor, positions))
+    real = real_rows(original, tensor, positions, mask)
+    sums.add(rows if real is None else rows[real], target)
 
 
 def _fits(module: nn.Module) -> bool:
@@ -160,7 +171,7 @@ def _fit_layer(
     if damping == math.inf:
         return
     if damping is None:
-        damping = damping_for(len(moments), seen.rows)
+        damping = damping_for(moments.shape[-1], seen.rows)
     if not (torch.isfinite(moments).all() and torch.isfinite(cross).all()):
         logger.warning("activations at %r are not finite: it is not re-fitted", name)
         return
@@ -171,7 +182,12 @@ def _fit_layer(
         dense = solve(cross, moments, prior, damping)
         module.fill(factor_weights(dense, moments, shape.kernel, shape.method, shape.rank))
         return
-    set_weight(module, solve(cross, moments, dense_weight(module), damping))
+    prior = dense_weight(module)
+    if moments.dim() == 3:
+        each = zip(cross, moments, prior.chunk(len(moments)))
+        set_weight(module, torch.cat([solve(*own, damping) for own in each]))
+        return
+    set_weight(module, solve(cross, moments, prior, damping))
 
 
 def dense_weight(module: nn.Module) -> Tensor:

@@ -6,8 +6,11 @@ one-pass roundings of the field are where it starts, coordinate and pair descent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coldpress.errors import SurgeryError
+from coldpress.executors import mapped
 from coldpress.surgery._levels import Layer, search
 from coldpress.surgery.obc import check_obc, obc_rounded
+from coldpress.surgery.patterns import Pattern, pattern_of, smallest
 from coldpress.surgery.rounding_starts import Ordered, nearest, one_pass, ordered
 
 STARTS = ("gptq", "nearest", "obc")
 SWEEPS = 24
 HOTTEST, COLDEST = 0.5, 0.02
-Pattern = float | tuple[int, int] | None
 Solution = tuple[Tensor, Tensor]
+Floats = NDArray[np.float32]
+PARTS = 8
+"""Runs of rows that an executor searches."""
 SHRINKS = tuple(np.linspace(0.45, 1.0, 12))
 
 
@@ -47,6 +54,16 @@ class Rounded:
     start_error: float
     group_size: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process as arrays: torch hands tensors over as open files, of which there may be only so many."""
+        arrays = (self.levels.numpy(), self.scales.numpy(), self.dequantized.numpy())
+        return _of_arrays, (arrays, (self.error, self.start_error, self.group_size))
+
+
+def _of_arrays(arrays: Sequence[NDArray[Any]], facts: tuple[float, float, int]) -> Rounded:
+    levels, scales, value = (torch.from_numpy(array) for array in arrays)
+    return Rounded(levels, scales, value, *facts)
+
 
 def round_weights(
     weight: Tensor,
@@ -59,6 +76,7 @@ def round_weights(
     scales: Tensor | None = None,
     seed: int | None = None,
     group_size: int | None = None,
+    executor: Executor | None = None,
 ) -> Rounded:
     """Round a layer's weights so that its output changes least, and never more than by the start.
 
@@ -78,8 +96,11 @@ def round_weights(
         scales: ``(rows, 1)`` or ``(rows, groups)``, above 0; by default each row's (or group's) range is spanned.
         seed: of the annealing; None is 0.
         group_size: columns that share a scale; None: the whole row does.
+        executor: of processes (see `coldpress.executors.open_executor`) that share out the rows' search; each run of
+            rows under way takes a copy of the Hessian in single precision. What is found does not depend on it.
 
     Raises:
+        TaskError: a process of the executor died.
         SurgeryError: shapes do not fit, a value is not finite or out of its range, the Hessian is not symmetric or is
             indefinite, or the layer is too large for the start.
 
@@ -103,7 +124,7 @@ def round_weights(
         if refine_scales:
             other = layer.shrunk(grid)
             levels, grid = layer.better((levels, grid), (layer.begun(start, other), other))
-        found = layer.searched(levels, grid, sweeps, refine_scales, seed or 0)
+        found = layer.searched(levels, grid, _schedule(sweeps), refine_scales, seed or 0, executor)
         levels, grid = layer.better((levels, grid), found)
     error = float(layer.errors(levels, grid).sum())
     value, own = levels * grid[:, group], int((group == 0).sum())
@@ -170,11 +191,13 @@ class _Layer:
         levels = nearest(self.weight, scales, self.low, self.high)
         if self.pattern is None:
             return levels
-        return levels.masked_fill(_smallest(self.weight.abs() * self.alive.diagonal().sqrt(), self.pattern), 0.0)
+        return levels.masked_fill(smallest(self.weight.abs() * self.alive.diagonal().sqrt(), self.pattern), 0.0)
 
-    def searched(self, levels: Tensor, grid: Tensor, sweeps: int, refine: bool, seed: int) -> Solution:
-        """Levels and scales after the search."""
-        found, scales = levels.to(torch.int16).numpy().copy(), grid.float().numpy().copy()
+    def searched(
+        self, levels: Tensor, grid: Tensor, heats: Floats, refine: bool, seed: int, executor: Executor | None
+    ) -> Solution:
+        """Levels and scales after the search, by runs of rows where there is an executor: a row's seed is its own."""
+        found, scales, weight = levels.to(torch.int16).numpy(), grid.float().numpy(), self.weight.float().numpy()
         columns = self.weight.shape[1]
         block = 0 if self.pattern is None else self.pattern[1] if isinstance(self.pattern, tuple) else columns
         shared = Layer(
@@ -185,41 +208,31 @@ class _Layer:
             self.low,
             self.high,
         )
-        search(self.weight.float().numpy(), shared, found, scales, _schedule(sweeps), refine, seed)
-        return torch.from_numpy(found).double(), torch.from_numpy(scales).double()
+        step = len(weight) if executor is None else -(-len(weight) // PARTS)
+        jobs = (
+            (weight[a : a + step], shared, found[a : a + step], scales[a : a + step], heats, refine, seed + a)
+            for a in range(0, len(weight), step)
+        )
+        parts = list(mapped(executor, _searched, jobs))
+        rows, own = (np.concatenate(arrays) for arrays in zip(*parts))
+        return torch.from_numpy(rows).double(), torch.from_numpy(own).double()
 
 
-def _schedule(sweeps: int) -> NDArray[np.float32]:
+def _searched(
+    weight: Floats, shared: Layer, levels: NDArray[np.int16], scales: Floats, heats: Floats, refine: bool, seed: int
+) -> tuple[NDArray[np.int16], Floats]:
+    """Levels and scales of a run of rows after the search."""
+    found, grid = levels.copy(), scales.copy()
+    search(weight, shared, found, grid, heats, refine, seed)
+    return found, grid
+
+
+def _schedule(sweeps: int) -> Floats:
     """Temperatures: descent first and last, and between them annealing that cools, with descents in between."""
     heats = np.zeros(sweeps, np.float32)
     hot = [i for i in range(2, sweeps - 1) if i % 3]
     heats[hot] = np.geomspace(HOTTEST, COLDEST, len(hot)) if hot else []
     return heats
-
-
-def kept_of(sparsity: float | str | None, columns: int) -> int:
-    """How many of a row's weights are not zeroed; raises SurgeryError for what is no sparsity."""
-    pattern = _pattern(sparsity, columns)
-    if pattern is None:
-        return columns
-    keep, of = _split(pattern, columns)
-    return columns // of * keep + columns % of
-
-
-def _split(pattern: float | tuple[int, int], columns: int) -> tuple[int, int]:
-    """Of how many neighbours how many stay: (stay, neighbours)."""
-    return pattern if isinstance(pattern, tuple) else (columns - round(pattern * columns), columns)
-
-
-def _smallest(importance: Tensor, pattern: float | tuple[int, int]) -> Tensor:
-    """Which weights go by their own size: a fraction of each row, or m - n of each m neighbours."""
-    rows, columns = importance.shape
-    keep, of = _split(pattern, columns)
-    whole = columns // of * of
-    gone = torch.zeros_like(importance, dtype=torch.bool)
-    places = importance[:, :whole].reshape(rows, -1, of).argsort(dim=2)[:, :, : of - keep]
-    gone[:, :whole] = torch.zeros(rows, whole // of, of, dtype=torch.bool).scatter_(2, places, True).view(rows, whole)
-    return gone
 
 
 def _groups(columns: int, size: int | None, scales: Tensor | None) -> Tensor:
@@ -266,18 +279,4 @@ def _checked(
         check_obc(*weight.shape)
     if sweeps < 0:
         raise SurgeryError(f"sweeps is {sweeps}; it must be 0 or more")
-    return _pattern(sparsity, columns)
-
-
-def _pattern(sparsity: float | str | None, columns: int) -> Pattern:
-    if sparsity is None or sparsity == 0:
-        return None
-    if isinstance(sparsity, str):
-        parts = sparsity.split(":")
-        if len(parts) == 2 and all(part.isdigit() for part in parts):
-            keep, of = int(parts[0]), int(parts[1])
-            if 0 < keep < of <= columns:
-                return keep, of
-    elif 0 < sparsity < 1:
-        return float(sparsity)
-    raise SurgeryError(f"sparsity is {sparsity!r}; it must be a fraction in [0, 1), or n:m with 0 < n < m, 2:4 say")
+    return pattern_of(sparsity, columns)

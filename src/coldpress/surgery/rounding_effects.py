@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from itertools import repeat
 
+import torch
 from torch import Tensor, nn
 
+from coldpress.executors import mapped
 from coldpress.plan import KEEP, Option, Space, Unit
 from coldpress.surgery.effects import Changed
-from coldpress.surgery.moments import collect_moments, columns
+from coldpress.surgery.group_moments import collect_group_moments
+from coldpress.surgery.moments import Moments, collect_moments, columns, groups_of
 from coldpress.surgery.refit import dense_weight
-from coldpress.surgery.round_layers import Form, covariance
-from coldpress.surgery.round_weights import round_weights
+from coldpress.surgery.round_groups import Doubles, Form, Search, round_groups, with_bias
+from coldpress.surgery.round_weights import Rounded
 
 SWEEPS = 6
 """Of the search, for an option that is only being looked at."""
@@ -29,7 +31,7 @@ class RoundingEffects:
         forms: by layer, the forms that it may take; the most bytes first.
         inputs: calibration inputs, each ``(images, ...)``, for the Hessians of these layers.
         seed: of the search, and of the positions looked at.
-        executor: maps over the forms of a layer; by default one after the other, each on all cores.
+        executor: maps over the layers and their forms; by default one after the other, each on all cores.
         progress: called with (rounded, in all).
 
     Attributes:
@@ -55,18 +57,18 @@ class RoundingEffects:
             (),
         )
         self._layers: dict[tuple[str, str], Changed] = {}
-        mapped = map if executor is None else executor.map
         total = sum(len(own) for own in forms.values())
         for names in _parts(model, forms):
-            moments = collect_moments(model, names, inputs, seed=seed)
-            for name in names:
-                matrix = moments.pop(name).matrix
-                weight, hessian = dense_weight(model.get_submodule(name))[:, :-1], covariance(matrix)
-                values: Iterable[Tensor] = mapped(_rounded, repeat(weight), repeat(hessian), forms[name], repeat(seed))
-                for form, value in zip(forms[name], values):
-                    self._layers[name, form.label] = _layer(model, name, form, value, matrix)
-                    if progress:
-                        progress(len(self._layers), total)
+            moments = _moments(model, names, inputs, seed)
+            each = [(name, form) for name in names for form in forms[name]]
+            jobs = (
+                (dense_weight(model.get_submodule(name)).numpy(), moments[name].matrix.numpy(), form, seed)
+                for name, form in each
+            )
+            for (name, form), found in zip(each, mapped(executor, _rounded, jobs)):
+                self._layers[name, form.label] = _layer(model, name, form, found.dequantized, moments[name].matrix)
+                if progress:
+                    progress(len(self._layers), total)
 
     def replacements(self, choices: Mapping[str, str]) -> dict[str, Callable[[Tensor], Tensor]]:
         """The layers that are rounded, by name, with what they compute instead.
@@ -86,7 +88,8 @@ def _parts(model: nn.Module, names: Iterable[str]) -> Iterator[list[str]]:
     part: list[str] = []
     held = 0
     for name in names:
-        size = 12 * (columns(model.get_submodule(name)) + 1) ** 2  # summed in single precision, then in double
+        module = model.get_submodule(name)
+        size = 12 * groups_of(module) * (columns(module) + 1) ** 2  # summed in single precision, then in double
         if part and held + size > MOST_BYTES:
             yield part
             part, held = [], 0
@@ -96,17 +99,20 @@ def _parts(model: nn.Module, names: Iterable[str]) -> Iterator[list[str]]:
         yield part
 
 
-def _rounded(weight: Tensor, hessian: Tensor, form: Form, seed: int) -> Tensor:
-    found = round_weights(
-        weight, hessian, form.bits, form.sparsity, sweeps=SWEEPS, seed=seed, group_size=form.group_size
-    )
-    return found.dequantized
+def _moments(model: nn.Module, names: Sequence[str], inputs: Sequence[Tensor], seed: int) -> dict[str, Moments]:
+    grouped = [name for name in names if groups_of(model.get_submodule(name)) > 1]
+    whole = [name for name in names if name not in grouped]
+    found = collect_moments(model, whole, inputs, seed=seed) if whole else {}
+    return found | collect_group_moments(model, grouped, inputs, seed=seed)
+
+
+def _rounded(dense: Doubles, moments: Doubles, form: Form, seed: int) -> Rounded:
+    settings = Search(sweeps=SWEEPS, seed=seed)
+    return round_groups(torch.from_numpy(dense), torch.from_numpy(moments), form, settings)
 
 
 def _layer(model: nn.Module, name: str, form: Form, value: Tensor, moments: Tensor) -> Changed:
     module = model.get_submodule(name)
-    dense = dense_weight(module)
-    bias = dense[:, -1] + (dense[:, :-1] - value.double()) @ (moments[:-1, -1] / moments[-1, -1])
-    weight = module.get_parameter("weight")
+    weight, dense = module.get_parameter("weight"), with_bias(dense_weight(module), value, moments)
     key = (name, form.label)
-    return Changed(key, module, value.to(weight.dtype).reshape(weight.shape), bias.to(weight.dtype), False)
+    return Changed(key, module, value.to(weight.dtype).reshape(weight.shape), dense[:, -1].to(weight.dtype), False)

@@ -119,9 +119,13 @@ class Sums:
 
     def add(self, rows: Tensor, target: Tensor) -> None:
         """Take in rows ``(rows, columns + 1)`` and their targets ``(rows, outputs)``."""
-        self.inputs = self.inputs + (rows.T @ rows).double()
-        self.products = self.products + (target.T @ rows).double()
-        self.rows += len(rows)
+        self.add_sums((rows.T @ rows).double(), (target.T @ rows).double(), len(rows))
+
+    def add_sums(self, inputs: Tensor, products: Tensor, rows: int) -> None:
+        """Take in what so many rows sum up to; of a grouped convolution the groups come first."""
+        self.inputs = self.inputs + inputs
+        self.products = self.products + products
+        self.rows += rows
 
     def means(self) -> tuple[Tensor, Tensor]:
         """Both sums, a row."""
