@@ -50,7 +50,7 @@ def test_evaluations_are_counted_until_the_target():
     assert evaluations_text(row) == "640 plans"
     other = run(0, [[1.0, 2.0]], solver="b")
     row = next(row for row in summary([facts, other], {}, within=0.0) if row["solver"] == "a")
-    assert evaluations_text(row) == "never in 700 plans"
+    assert evaluations_text(row) == "700 plans in all"
 
 
 def test_gaps_are_relative_to_the_reference_also_below_zero():
