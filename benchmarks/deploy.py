@@ -74,6 +74,7 @@ def trained_on(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
     against = compare(trained, student)
     found = {
         "accuracy": trained.accuracy,
+        **({"perplexity": trained.perplexity} if task.per_token else {}),
         "float_difference": against.difference,
         "float_difference_interval": against.difference_interval,
         "difference": row["compressed"]["accuracy"] - trained.accuracy,
@@ -128,23 +129,28 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """One line a seed, as Markdown."""
+    """One line a seed, as Markdown; decoders by perplexity."""
+    what = "perplexity" if rows and "perplexity" in rows[0]["original"] else "accuracy"
     lines = [
-        "| seed | accuracy | compressed | control | latency ms | bytes | predicted / measured |",
+        f"| seed | {what} | compressed | control | latency ms | bytes | predicted / measured |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         before, after = row["original"], row["compressed"]
-        control = f"{100 * row['control']['accuracy']:.2f}" if "control" in row else ""
+        sides = [_shown(side, what) for side in (before, after, row.get("control"))]
         times = f"{before['latency_ms']['median']:.3f} to {after['latency_ms']['median']:.3f}"
         times += f" ({after['latency_ms']['median'] / before['latency_ms']['median']:.1%})"
         size = f"{after['file_bytes']} ({after['file_bytes'] / before['file_bytes']:.1%})"
         ratio = row["predicted_over_measured"]
-        lines.append(
-            f"| {row['seed']} | {100 * before['accuracy']:.2f} | {100 * after['accuracy']:.2f} | {control} | {times} | "
-            f"{size} | {'' if ratio is None else f'{ratio:.2f}'} |"
-        )
+        last = "" if ratio is None else f"{ratio:.2f}"
+        lines.append(f"| {row['seed']} | {' | '.join(sides)} | {times} | {size} | {last} |")
     return "\n".join(lines)
+
+
+def _shown(side: dict[str, Any] | None, what: str) -> str:
+    if side is None:
+        return ""
+    return f"{100 * side[what]:.2f}" if what == "accuracy" else f"{side[what]:.3f}"
 
 
 if __name__ == "__main__":

@@ -296,6 +296,17 @@ def test_a_plan_by_a_mock_qpu_is_labelled_in_what_is_told() -> None:
     assert preview.facts["predicted"]["macs"] <= 0.6 * macs(network(Pair))
 
 
+def test_what_terms_between_units_are_worth_is_told() -> None:
+    settings = FAST | {"units": ("width",), "rounds": 0}
+    preview = predict(task_of(Pair), Budget(macs="60%"), **settings)
+    losses = preview.facts["predicted"]["measured_kl_by_alpha"]
+    assert "0" in losses
+    assert preview.facts["predicted"]["measured_kl"] == pytest.approx(min(losses.values()))
+    alone = predict(task_of(Pair), Budget(macs="60%"), **settings, energy="separable")
+    assert alone.facts["predicted"]["measured_kl_by_alpha"] == {}
+    assert alone.facts["predicted"]["measured_kl"] == pytest.approx(losses["0"])
+
+
 def test_a_qpu_without_a_token_is_refused_before_time_is_spent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "dwave.conf").write_text("")
     monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "dwave.conf"))

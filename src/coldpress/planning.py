@@ -41,6 +41,8 @@ class Planned:
         kl: measured KL (nats) of the plan on calibration data, before the sequential re-fit.
         seconds, bytes: of a network of the plan's shape, measured; None and 0 where no limit needs it.
         rounds: the re-linearisations tried, with the loss before and after and whether they were accepted.
+        by_alpha: measured KL (nats) of the plans solved for with so much of the energy's pairwise part, by that share
+            (0 is none: units that do not interact); empty where only one share was tried.
     """
 
     plan: Plan
@@ -51,6 +53,7 @@ class Planned:
     seconds: float | None
     bytes: int
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    by_alpha: dict[float, float] = field(default_factory=dict)
 
 
 def check_reachable(space: Space, prices: Prices, budget: Budget) -> None:
@@ -87,7 +90,8 @@ def find_plan(
         progress: called with (step, done, in all).
     """
     task, space, effects = evidence.task, evidence.space, evidence.effects
-    alpha = _believed(evidence, budget)
+    losses = _losses_by_alpha(evidence, budget)
+    alpha = min(losses, key=lambda share: losses[share], default=0.0)
     planned = _within_measured(evidence, evidence.found.energy(space, alpha), budget)
     for number in range(evidence.recipe.rounds if rounds is None else rounds):
         around = sensitivities(
@@ -113,6 +117,7 @@ def find_plan(
         # the bound stays that of the global problem
         answer = _held_against(planned.answer, planned.problem, other.plan)
         planned = replace(other, rounds=tried, answer=answer, problem=planned.problem)
+    planned.by_alpha = losses
     return planned
 
 
@@ -159,10 +164,11 @@ def _held_against(answer: Answer, problem: Problem, plan: Plan) -> Answer:
     return replace(answer, plan=plan, choice=choice, energy=energy, lower_bound=bound, gap=gap)
 
 
-def _believed(evidence: Evidence, budget: Budget) -> float:
-    """How much of the pairwise part to believe: a minimiser exploits its errors, so its own plans are measured."""
+def _losses_by_alpha(evidence: Evidence, budget: Budget) -> dict[float, float]:
+    """The loss of what is solved for by how much of the pairwise part is believed: a minimiser exploits its errors, so
+    its own plans are measured. Empty where the part is left out."""
     if evidence.recipe.energy == "separable":
-        return 0.0
+        return {}
     most = evidence.correlation.alpha
     plans: dict[float, Choices] = {}
     for alpha in sorted({0.0, most / 2, most}):
@@ -171,7 +177,7 @@ def _believed(evidence: Evidence, budget: Budget) -> float:
         plans[alpha] = evidence.solve(problem).plan.choices
     losses = dict(zip(plans, evidence.losses(list(plans.values()))))
     logger.info("measured loss by alpha: %s", losses)
-    return min(losses, key=lambda alpha: losses[alpha])
+    return losses
 
 
 def _within_measured(evidence: Evidence, energy: Energy, budget: Budget, trust: Cost | None = None) -> Planned:

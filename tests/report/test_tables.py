@@ -51,6 +51,13 @@ def test_a_modelled_latency_says_how_far_such_a_model_is_off_here() -> None:
         assert words in row.note
 
 
+def test_the_worth_of_terms_between_units_is_told_where_both_plans_were_measured() -> None:
+    told = tables.interactions({"predicted": {"measured_kl_by_alpha": {"0.1": 0.02, "0": 0.05, "0.05": 0.03}}})
+    assert "without terms between units measures 0.0500 nats, 0.0300 with 5% of them, 0.0200 with 10% of them." in told
+    assert tables.interactions({"predicted": {"measured_kl_by_alpha": {"0": 0.05}}}) == ""
+    assert tables.interactions({}) == ""
+
+
 def test_every_limit_is_held_against_what_was_measured() -> None:
     (latency, kept), (size, broken) = tables.budget(metrics())
     assert kept

@@ -125,6 +125,7 @@ def _content(metrics: Json, details: Json, plan: Json, steps: list[tuple[str, fl
         "factors_words": factors_words,
         "factors_pass": factors_pass,
         "correlation": figures.correlation(details.get("correlation") or {}),
+        "interactions": tables.interactions(metrics),
         "latency": figures.latency(details.get("latency_samples") or {}),
         "confusion": figures.confusion(confusion),
         "roc": figures.roc(details.get("scores") or {}),

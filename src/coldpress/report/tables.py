@@ -216,6 +216,17 @@ def prediction(metrics: Json) -> list[Row]:
     return rows
 
 
+def interactions(metrics: Json) -> str:
+    """What terms between units are worth: the measured losses of the plans chosen with and without them, in words."""
+    losses = (metrics.get("predicted") or {}).get("measured_kl_by_alpha") or {}
+    found = {float(alpha): loss for alpha, loss in losses.items() if formats.known(loss)}
+    if 0.0 not in found or len(found) < 2:
+        return ""
+    others = [f"{formats.three(loss)} with {alpha:.0%} of them" for alpha, loss in sorted(found.items()) if alpha]
+    plans = f"the plan chosen without terms between units measures {formats.three(found[0.0])} nats"
+    return f"Within the same budget, before the re-fit, {plans}, {', '.join(others)}."
+
+
 def top_confusions(data: Json, most: int = 8) -> list[Row]:
     """The mistakes whose number changed most: true class, predicted class, before and after."""
     if not data.get("original") or not data.get("compressed"):
