@@ -18,7 +18,7 @@ from coldpress.deploy import export_both, int8_layers, time_files
 from coldpress.layer_shape import LayerShape
 from coldpress.plan import Plan, Space
 from coldpress.problem import Cost
-from coldpress.runtime.onnx import structure_of
+from coldpress.runtime.onnx_files import structure_of
 from coldpress.space.layers import count_macs
 from coldpress.surgery.apply import apply_plan
 from coldpress.task import Task
