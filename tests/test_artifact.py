@@ -17,7 +17,7 @@ from coldpress.artifact import check_output, load, put_in_place, read_metrics, r
 from coldpress.errors import ArtifactError, ColdpressError
 from coldpress.network import first_tensor
 from coldpress.plan import Plan
-from coldpress.pricing import half_width, structural_plan
+from coldpress.structures import half_width, structural_plan
 from coldpress.surgery.apply import apply_plan
 from coldpress.task import FirstOutput
 from tiny import NETWORKS, build, inputs_of, space_of
