@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from coldpress.artifact import check_output, load, put_in_place, read_metrics, read_plan, save_model
 from coldpress.errors import ArtifactError, ColdpressError
+from coldpress.logits import FirstOutput
 from coldpress.network import first_tensor
 from coldpress.plan import Plan
-from coldpress.pricing import half_width, structural_plan
+from coldpress.structures import half_width, structural_plan
 from coldpress.surgery.apply import apply_plan
-from coldpress.task import FirstOutput
 from tiny import NETWORKS, build, inputs_of, space_of
 
 

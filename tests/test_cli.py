@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from coldpress.cli import app
 from coldpress.plan import Plan
 from coldpress.recipe import ROUND_ONLY, Recipe
+from command_line import coldpress, words
 
 TINY = """
 import torch
@@ -39,15 +39,6 @@ def broken():
 """
 QUICK = ["--units", "width", "--calibration", "16", "--random-plans", "3", "--refit-plans", "0", "--rounds", "0"]
 QUICK += ["--epochs", "0", "--solver", "greedy", "--data", "fashion-mini", "--budget", "macs=50%"]
-
-
-def coldpress(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def words(result: Result) -> str:
-    """The output without the frames and line breaks of the terminal."""
-    return re.sub(r"[\s│]+", " ", result.output)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from coldpress import zoo
 from coldpress.evaluate import bootstrap_interval, compare, evaluate, predictor
 from coldpress.runtime import export
-from test_cli import coldpress, words
+from command_line import coldpress, words
 
 TWO = """
 import torch

@@ -14,9 +14,9 @@ from coldpress.cost.macs import macs_cost
 from coldpress.cost.size import size_cost
 from coldpress.network import first_tensor
 from coldpress.plan import KEEP, Plan, Space
-from coldpress.pricing import half_width, structural_plan
 from coldpress.runtime import export
 from coldpress.space import layer_shapes
+from coldpress.structures import half_width, structural_plan
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.structure import rebuild
 from tiny import as_if_trained, images, space_of

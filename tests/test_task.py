@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset
 
-from coldpress import task as tasks
 from coldpress.data import TensorData
 from coldpress.errors import TaskError
-from coldpress.task import FirstOutput, Task
+from coldpress.logits import FirstOutput, tensor_output
+from coldpress.task import Task
 
 EXAMPLES = torch.zeros(1, 1, 6, 6)
 
@@ -121,7 +121,7 @@ def test_a_tuple_is_wrapped_and_a_dict_refused() -> None:
 def test_a_tensor_model_is_left_alone() -> None:
     model = net()
     assert Task(model, EXAMPLES, train=images()).model is model
-    assert tasks.tensor_output(model, (EXAMPLES,)) is model
+    assert tensor_output(model, (EXAMPLES,)) is model
 
 
 def test_the_same_object_is_refused() -> None:

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from coldpress.errors import ArtifactError
 from coldpress.files import write_tensors
+from coldpress.logits import FirstOutput
 from coldpress.packed import read_packed
 from coldpress.plan import Plan
 from coldpress.runtime.onnx import free_batch
 from coldpress.surgery.structure import rebuild
-from coldpress.task import FirstOutput
 from coldpress.workspace import explained
 
 logger = logging.getLogger("coldpress.artifact")

@@ -20,7 +20,8 @@ from coldpress.network import LAYER_TYPES, logits_of
 from coldpress.plan import Plan, Space
 from coldpress.runtime.clock import Timing, time_sessions
 from coldpress.runtime.dynamic import depends_on_batch, round_dynamically
-from coldpress.runtime.onnx import export, weight_nodes
+from coldpress.runtime.onnx import export
+from coldpress.runtime.onnx_files import weight_nodes
 from coldpress.runtime.quantize import quantize
 from coldpress.runtime.sessions import run, session
 from coldpress.runtime.tables import round_tables

@@ -10,10 +10,11 @@ from torch import Tensor
 from coldpress.energy.correlation import Correlation, correlate, measure_plans
 from coldpress.energy.curvature import Sensitivities, sensitivities
 from coldpress.plan import Space
-from coldpress.pricing import Choices, Prices
+from coldpress.pricing import Prices
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.solvers import Answer, solve
+from coldpress.structures import Choices
 from coldpress.surgery.effects import Effects
 from coldpress.task import Task
 

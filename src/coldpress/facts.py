@@ -7,10 +7,11 @@ from typing import Any
 from coldpress.energy.correlation import Correlation
 from coldpress.plan import Plan
 from coldpress.planning import Planned, pareto
-from coldpress.pricing import Choices, Prices, layer_rows
+from coldpress.pricing import Prices, layer_rows
 from coldpress.problem import Problem
 from coldpress.recipe import Recipe
 from coldpress.solvers import Answer
+from coldpress.structures import Choices
 
 
 def planned_facts(planned: Planned, prices: Prices, recipe: Recipe) -> dict[str, Any]:

@@ -109,6 +109,10 @@ class Source:
     channels: int
     repeat: int = 1
 
+    def lost(self, option: Option) -> int:
+        """How many of the layer's inputs (outputs) go with an option of the unit."""
+        return 0 if option.channels is None else self.repeat * (self.channels - option.channels)
+
 
 @dataclass(frozen=True)
 class Site:
@@ -139,13 +143,8 @@ class Site:
         shape = self.shape
         if self.depth is not None and options[self.depth].drop:
             return None
-        inputs, outputs = shape.in_channels, shape.out_channels
-        for source in self.sources:
-            kept = options[source.unit].channels
-            inputs -= source.repeat * (source.channels - kept) if kept is not None else 0
-        if self.output is not None:
-            kept = options[self.output.unit].channels
-            outputs -= self.output.repeat * (self.output.channels - kept) if kept is not None else 0
+        inputs = shape.in_channels - sum(source.lost(options[source.unit]) for source in self.sources)
+        outputs = shape.out_channels - (self.output.lost(options[self.output.unit]) if self.output else 0)
         groups = shape.groups
         if groups > 1:
             groups = groups * inputs // shape.in_channels

@@ -15,9 +15,10 @@ from coldpress.energy.curvature import Sensitivities, sensitivities
 from coldpress.errors import BudgetError, PlanError
 from coldpress.evidence import Evidence, Progress, calibration_parts
 from coldpress.plan import Plan, Space
-from coldpress.pricing import Choices, Measured, Prices, measure_structures
+from coldpress.pricing import Prices
 from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.solvers import Answer, relative_gap, solve
+from coldpress.structures import Choices, Measured, measure_structures
 
 logger = logging.getLogger("coldpress.planning")
 

@@ -26,6 +26,7 @@ from coldpress.evaluate import Evaluation, compare
 from coldpress.factor_check import check_factors
 from coldpress.generation import FILE as WITH_PAST
 from coldpress.generation import export_with_past
+from coldpress.logits import FirstOutput
 from coldpress.plan import Plan, Space
 from coldpress.pretrained import save_pretrained
 from coldpress.recipe import Recipe
@@ -35,7 +36,7 @@ from coldpress.runtime.limits import run_within
 from coldpress.runtime.onnx import default_names, export
 from coldpress.space.layers import count_macs
 from coldpress.steps import plain
-from coldpress.task import FirstOutput, Split, Task
+from coldpress.task import Split, Task
 
 SIDES = ("original", "compressed")
 

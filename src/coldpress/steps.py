@@ -19,13 +19,14 @@ from coldpress.energy.curvature import Sensitivities
 from coldpress.errors import ArtifactError
 from coldpress.evidence import calibration_parts, measure_energy
 from coldpress.plan import Plan, Space
-from coldpress.pricing import Measured, Prices, extra_macs, price
+from coldpress.pricing import Prices, extra_macs, price
 from coldpress.recipe import Recipe
 from coldpress.recovery import Settings, apart, distil, kept_heads, nearer, stream_inputs
 from coldpress.run import Run
 from coldpress.single_channels import choose_channels
 from coldpress.space import find_space
 from coldpress.space.bits import faster_dynamic, with_int8_form
+from coldpress.structures import Measured
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import Moments, collect_moments

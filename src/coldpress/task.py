@@ -13,8 +13,10 @@ from coldpress import splits
 from coldpress.data import Batch, MemoryData, example_of, read_batches
 from coldpress.errors import TaskError
 from coldpress.evaluate import LOSSES, METRICS, Criterion, Evaluation, Metric, Predict, evaluate, predictor
+from coldpress.logits import FirstOutput, checked_model
 from coldpress.names import meant
-from coldpress.network import first_tensor
+
+__all__ = ["FirstOutput", "Task"]
 
 logger = logging.getLogger("coldpress.task")
 
@@ -22,20 +24,6 @@ Split = Literal["train", "validation", "test"]
 ONE_CLASS = 64  # so many labels that are all the same are no accident
 EVALUATION_BATCH = 64  # activations stay in the cache: 1.7 times faster than 256 on a CPU (ResNet-20)
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-
-class FirstOutput(nn.Module):
-    """A model that returns a tuple, or an object with logits, made to return its first tensor, or these.
-
-    The model itself is ``.model``.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return first_tensor(self.model(*inputs))
 
 
 class Task:
@@ -119,7 +107,7 @@ class Task:
         self._calibration_data = calibration
         self._drawn: dict[int, Batch] = {}
         self.example_inputs = self._examples(example_inputs)
-        self.model = _checked_model(model, self.example_inputs)
+        self.model = checked_model(model, self.example_inputs)
         with torch.no_grad():
             outputs = self.model(*self.example_inputs)
         self.num_classes, self.per_token = int(outputs.shape[-1]), outputs.dim() == 3
@@ -219,42 +207,6 @@ class Task:
         splits.check_labels(split, labels if known is None else known, self.num_classes)
         if known is not None and len(known) > 1 and split != "test" and _all_same(known):
             raise TaskError(f"all {len(known)} labels of {split} are {_one(known)}; two classes or more are needed")
-
-
-def tensor_output(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> nn.Module:
-    """The model itself where it returns a tensor in eval mode, else the model in `FirstOutput`."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            output = model(*example_inputs)
-    finally:
-        model.train(training)
-    first_tensor(output)
-    return model if isinstance(output, Tensor) else FirstOutput(model)
-
-
-def _checked_model(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> nn.Module:
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise TaskError(f"the model's tensor {name!r} holds NaN or Inf; load weights that do not")
-    shapes = ", ".join(str(tuple(x.shape)) for x in example_inputs)
-    try:
-        wrapped = tensor_output(model, example_inputs)
-        with torch.no_grad():
-            logits = wrapped.eval()(*example_inputs)
-    except TaskError:
-        raise
-    except Exception as error:
-        raise TaskError(f"the model does not run on example_inputs of shape {shapes}: {error}") from error
-    if logits.dim() not in (2, 3) or len(logits) != len(example_inputs[0]) or logits.shape[-1] < 2:
-        raise TaskError(
-            f"the model's output is {tuple(logits.shape)} for inputs {shapes}; it must be (batch, 2 or more classes), "
-            "or (batch, tokens, 2 or more classes) for a decoder"
-        )
-    if not torch.isfinite(logits).all():
-        raise TaskError("the model's outputs on example_inputs hold NaN or Inf; check its weights and the inputs")
-    return wrapped
 
 
 def _one(labels: Tensor) -> int:

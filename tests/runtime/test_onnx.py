@@ -11,7 +11,7 @@ import torch
 
 from coldpress.errors import ExportError
 from coldpress.runtime import export, file_bytes, run, session, weight_nodes
-from coldpress.runtime.onnx import structure_of
+from coldpress.runtime.onnx_files import structure_of
 
 from .nets import Again, Branching, Dict, Wide, residual
 

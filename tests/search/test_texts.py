@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from coldpress.cli import app
+from command_line import coldpress, words
 
 transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", *(f"word{i}" for i in range(1017))]
 FILES = "tsv:train={0}/train.tsv,test={0}/test.tsv,text=sentence,label=label"
-
-
-def coldpress(*arguments: object) -> str:
-    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return re.sub(r"[\s\u2502]+", " ", found.output)
 
 
 @pytest.fixture
@@ -51,21 +44,21 @@ def test_a_worker_elsewhere_takes_part_with_the_same_files_alone(
     given = ["--units", "width,vocabulary", "--budget", "macs=90%", "--objectives", "kl,size", "--n-trials", 2]
     given += ["--fitness", "0.7,0,0.1,200,300", "--images", 16, "--refit-images", 16, "--storage", storage]
     monkeypatch.chdir(home)
-    begun = coldpress("search", "--model", "hf:bert", "--data", FILES.format("texts"), *given, "--timeout", 0)
+    begun = words(coldpress("search", "--model", "hf:bert", "--data", FILES.format("texts"), *given, "--timeout", 0))
     assert "2 waiting" in begun
 
     away = tmp_path / "away"
     shutil.copytree(home, away / "files")
     shutil.move(home, tmp_path / "gone")
     monkeypatch.chdir(away)
-    assert "where its files lie elsewhere on this machine, give --model" in coldpress("worker", storage)
+    assert "where its files lie elsewhere on this machine, give --model" in words(coldpress("worker", storage))
     here = ["--model", "hf:files/bert", "--data", FILES.format("files/texts")]
-    assert "2 trials done here, 2 in all" in coldpress("worker", storage, *here)
-    found = coldpress("search", *here, *given, "--trials-out", log)
+    assert "2 trials done here, 2 in all" in words(coldpress("worker", storage, *here))
+    found = words(coldpress("search", *here, *given, "--trials-out", log))
     assert "2 complete" in found
     params = [json.loads(row["params"]) for row in csv.DictReader(log.open())]
     assert all(any(name.endswith(":vocabulary") for name in row) for row in params)
 
     train = away / "files" / "texts" / "train.tsv"
     train.write_text(train.read_text().replace("word1", "good"))
-    assert "are not those that this study was started with" in coldpress("worker", storage, *here)
+    assert "are not those that this study was started with" in words(coldpress("worker", storage, *here))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coldpress.network import divergence, evaluating, first_tensor
 from coldpress.plan import Plan
-from coldpress.pricing import half_width
+from coldpress.structures import half_width
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.events import record, shortcuts

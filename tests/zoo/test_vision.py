@@ -14,9 +14,9 @@ from torch import nn
 import coldpress as cp
 from coldpress.commands.subject import read_task
 from coldpress.errors import TaskError
+from coldpress.logits import FirstOutput
 from coldpress.runtime import run, session
 from coldpress.space import find_space
-from coldpress.task import FirstOutput
 
 transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
 

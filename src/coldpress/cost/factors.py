@@ -126,12 +126,11 @@ def _table(
     for axis, unit in enumerate(scope):
         options = space.units[unit].options
         along = [-1 if other == axis else 1 for other in range(len(scope))]
-        kept = np.array([option.channels or 0 for option in options]).reshape(along)
         number = np.arange(len(options)).reshape(along)
         for source in (source for source in site.sources if source.unit == unit):
-            inputs += source.repeat * (source.channels - kept)
+            inputs += np.array([source.lost(option) for option in options]).reshape(along)
         if site.output is not None and site.output.unit == unit:
-            outputs += site.output.repeat * (site.output.channels - kept)
+            outputs += np.array([site.output.lost(option) for option in options]).reshape(along)
         if unit in (site.rank, site.bits):
             forms = forms * len(options) + number
         if unit == site.depth:

@@ -2,7 +2,8 @@
 
 from coldpress.runtime.clock import Timing, cold, time_sessions
 from coldpress.runtime.devices import Device, device
-from coldpress.runtime.onnx import export, file_bytes, weight_nodes
+from coldpress.runtime.onnx import export
+from coldpress.runtime.onnx_files import file_bytes, weight_nodes
 from coldpress.runtime.quantize import quantize
 from coldpress.runtime.sessions import predict, run, session
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from coldpress.errors import ExportError
-from coldpress.runtime.onnx import write_model
+from coldpress.runtime.onnx_files import write_model
 from coldpress.runtime.weights import drop
 
 LAYERS = ("Gemm", "MatMul")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from coldpress.errors import ExportError
-from coldpress.files import beside
 from coldpress.network import watch_functions
+from coldpress.runtime.onnx_files import tidy, write_model
 from coldpress.runtime.sessions import run, session
-from coldpress.runtime.weights import fold_transposes, share_weights
 
 log = logging.getLogger("coldpress.runtime")
 
@@ -29,7 +27,6 @@ OPSET = 18
 NEWER = {"gelu": 20, "scaled_dot_product_attention": 23}
 """Functions that are one operator from a later opset on, and several before: a tenth of a small encoder's time."""
 TOLERANCE = 1e-4
-LAYERS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 
 
 def export(
@@ -71,7 +68,7 @@ def export(
         for opset in opsets:
             try:
                 written = _convert(model, inputs, names_in, names_out, opset, free)
-                _tidy(written)
+                tidy(written)
                 write_model(written, path, lambda place: _check(model, inputs, place))
                 break
             except ExportError as error:  # the newest operators are not sound in every runtime
@@ -79,41 +76,6 @@ def export(
                     raise
                 log.info("opset %d does not do for this model: %s", opset, error)
     return path
-
-
-def write_model(model: onnx.ModelProto, path: Path, check: Callable[[Path], None] | None = None) -> None:
-    """Write an ONNX file once ``check`` lets it pass. Raises ExportError when it cannot be written."""
-    try:
-        with beside(path) as place:
-            place.write_bytes(model.SerializeToString())
-            if check is not None:
-                check(place)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error}; choose another folder or free some space") from error
-
-
-def structure_of(path: str | Path) -> str:
-    """Names what a file's speed and size depend on: inputs, operators and shapes, not the weights' values."""
-    graph = onnx.load(str(path)).graph
-    digest = hashlib.sha256()
-
-    def add(tensor: onnx.TensorProto) -> None:
-        digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)};".encode())
-        if tensor.data_type == onnx.TensorProto.INT64:  # shapes, axes and pads
-            digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
-
-    for tensor in sorted(graph.initializer, key=lambda tensor: str(tensor.name)):
-        add(tensor)
-    for value in (*graph.input, *graph.output):
-        digest.update(value.type.SerializeToString(deterministic=True))
-    for node in graph.node:
-        digest.update(f"{node.op_type} {list(node.input)} {list(node.output)};".encode())
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                add(attribute.t)
-            else:
-                digest.update(attribute.SerializeToString(deterministic=True))
-    return digest.hexdigest()[:24]
 
 
 def default_names(model: nn.Module, inputs: int) -> list[str]:
@@ -144,26 +106,6 @@ def free_batch(
         if parameter.kind is parameter.VAR_POSITIONAL:
             return (*shapes[:named], tuple(shapes[named:]))
     return tuple(shapes)
-
-
-def file_bytes(path: str | Path) -> int:
-    """Size of the file, weights included."""
-    return Path(path).stat().st_size
-
-
-def weight_nodes(model: onnx.ModelProto | str | Path, module_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The nodes that carry each module's weight, one for each call: module name to node names, for those found.
-
-    Works by the weight's name ("fc.weight"), else by the node's name as ``export`` sets it.
-    """
-    graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(str(model))).graph
-    by_module: dict[str, list[str]] = {}
-    for node in graph.node:
-        if node.op_type not in LAYERS:
-            continue
-        for name in {*(value.removesuffix(".weight") for value in node.input[1:2]), node.name.partition("#")[0]}:
-            by_module.setdefault(name, []).append(node.name)
-    return {name: tuple(by_module[name]) for name in module_names if name in by_module}
 
 
 @contextlib.contextmanager
@@ -254,41 +196,6 @@ def _opsets(model: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
     called: set[str] = set()
     watch_functions(model, inputs, lambda name, *_: called.add(name))
     return sorted({OPSET, *(opset for name, opset in NEWER.items() if name in called)}, reverse=True)
-
-
-def _tidy(model: onnx.ModelProto) -> None:
-    """Name layers after their modules, and drop what would hinder quantisation or tell of this machine's files."""
-    graph = model.graph
-    fold_transposes(graph)
-    weights = {tensor.name for tensor in graph.initializer}
-    calls: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        if node.op_type in LAYERS and (module := _module(node, weights)):
-            before = calls.setdefault(module, [])
-            before.append(node)
-            node.name = module if len(before) == 1 else f"{module}#{len(before)}"
-        del node.metadata_props[:]
-        node.doc_string = ""
-    share_weights(graph, calls.values())
-    for tensor in graph.initializer:
-        del tensor.metadata_props[:]
-    for value in (*graph.input, *graph.output):
-        del value.metadata_props[:]
-    del graph.metadata_props[:]
-    # Shapes that the exporter wrote down stop the quantiser ("Inferred shape and existing shape differ").
-    del graph.value_info[:]
-    del model.functions[:]
-
-
-def _module(node: onnx.NodeProto, weights: set[str]) -> str | None:
-    """The module whose weight a layer's node uses; None for a product of two activations."""
-    held = [name for name in node.input if name in weights]
-    for name in held:
-        if name.endswith(".weight"):
-            return name.removesuffix(".weight")
-    scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
-    parts = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
-    return parts[-2] if held and len(parts) > 1 and parts[-2] else None
 
 
 def _check(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:

@@ -18,7 +18,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from coldpress.errors import ExportError
 from coldpress.runtime.calibrate import Method, ranges
-from coldpress.runtime.onnx import write_model
+from coldpress.runtime.onnx_files import write_model
 
 log = logging.getLogger("coldpress.runtime")
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from coldpress.errors import ExportError
-from coldpress.runtime.onnx import write_model
+from coldpress.runtime.onnx_files import write_model
 
 
 def round_tables(path: str | Path, weights: Collection[str]) -> None:

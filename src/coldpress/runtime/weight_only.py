@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from coldpress.errors import ExportError
 from coldpress.runtime.dynamic import attribute_of, is_linear
-from coldpress.runtime.onnx import weight_nodes, write_model
+from coldpress.runtime.onnx_files import weight_nodes, write_model
 from coldpress.runtime.weights import drop
 
 OPSET = 21
