@@ -97,12 +97,12 @@ def raised(forms: dict[str, cp.Form], shapes: Shapes, short: int) -> dict[str, c
         for gain, names in list(reached.items()):
             if gain < short:
                 reached.setdefault(gain + gains[name], (*names, name))
-    chosen = reached[min((gain for gain in reached if gain >= short), default=max(reached))]
-    return forms | {name: higher[name] for name in chosen}
+    enough = [gain for gain in reached if gain >= short]
+    return forms | {name: higher[name] for name in (reached[min(enough)] if enough else higher)}
 
 
 def whole_bits(shapes: Shapes, least: int) -> dict[str, cp.Form]:
-    """Every layer in the most bits, all the same, within ``least`` bytes, and some in one more, so that they reach it."""
+    """All layers in as many bits as ``least`` bytes have room for, and some in one more, so that they reach them."""
 
     def size(bits: int) -> int:
         return sum(cp.Form(bits).bytes(*shape) for shape in shapes.values())
