@@ -112,6 +112,7 @@ def test_a_population_searches_a_table_with_its_evaluations_counted(script):
     assert best[-1] == 0.0 < best[19]
 
 
+@pytest.mark.slow
 def test_the_table_holds_kl_and_accuracy_of_every_plan(script, tmp_path):
     module = script("search_table")
     args = Namespace(**NAMES, table_units=2, images=16, runs=str(tmp_path), loss="accuracy")
