@@ -1,12 +1,13 @@
-"""Whole networks in few bits, no training: ours beside GPTQ and rounding to nearest at equal bytes.
+"""Whole networks in few bits, no training: ours beside GPTQ and rounding to nearest in no fewer bytes.
 
     python benchmarks/few_bits.py --model cifar_resnet56 --weights W --data-dir DIR --average 2.5 --bits 3 4 \
-        --out benchmarks/results/few_bits_resnet56.json
+        --seeds 0 1 2 3 4 5 6 7 8 9 --out benchmarks/results/few_bits_resnet56.json
 
 GPTQ and rounding to nearest take every layer in network order on inputs from the rounded prefix, as ours does, on
 grids that span each row's range; biases take up the mean of what is left, and BatchNorms are recalibrated where that
-helps, for all alike. At an average of bits they get our forms, and, by themselves, 2 bits in the largest layers and 3
-in the others.
+helps, for all alike. At an average of bits they are given our forms, and, by themselves, as many whole bits in every
+layer as ours has room for. Packed they never have fewer bytes than ours: some layers get a bit more, so that all
+together just reach them. A seed draws the calibration images, and is that of the search and the solver. One thread.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ import copy
 import math
 import resource
 import time
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 import coldpress as cp
+from coldpress.bit_choice import matrix
 from coldpress.few_bits import nearer, packed_bytes
 from coldpress.surgery.round_layers import round_layers
-from record import Record, arguments, spread, task_of
+from record import Record, arguments, one_thread, spread, task_of
 
+Shapes = dict[str, tuple[int, int]]
+MOST_BITS = 8
 ONE_PASS = {"GPTQ": "gptq", "rounding to nearest": "nearest"}
 
 
@@ -45,44 +52,63 @@ def ours(task: cp.Task, args: argparse.Namespace, seed: int, **asked: Any) -> tu
 
 
 def one_pass(
-    task: cp.Task, args: argparse.Namespace, seed: int, start: str, forms: dict[str, cp.Form]
+    task: cp.Task, args: argparse.Namespace, seed: int, start: str, forms: dict[str, cp.Form], least: int
 ) -> dict[str, Any]:
-    """The row of GPTQ, of OBC or of rounding to nearest at some forms."""
+    """The row of GPTQ, of OBC or of rounding to nearest at some forms, or a bit above them: in ``least`` bytes or more.
+
+    Zeros that a layer of zeros gets on top of those asked for take no bytes, so how many there are is known afterwards.
+    """
     begun = time.perf_counter()
     inputs, _ = task.calibration(max(args.images, 2 * args.calibration))
     judges = [tensor[args.calibration : 2 * args.calibration] for tensor in inputs]
-    student = copy.deepcopy(task.model)
-    layers = round_layers(
-        student,
-        task.model,
-        inputs,
-        forms,
-        start=start,
-        sweeps=0,
-        refine_scales=False,
-        damping=math.inf,
-        seed=seed,
-    )
+    while True:
+        student = copy.deepcopy(task.model)
+        layers = round_layers(
+            student,
+            task.model,
+            inputs,
+            forms,
+            start=start,
+            sweeps=0,
+            refine_scales=False,
+            damping=math.inf,
+            seed=seed,
+        )
+        size = sum(packed_bytes(layers[name], form) for name, form in forms.items())
+        if size >= least or all(form.bits == MOST_BITS for form in forms.values()):
+            break
+        forms = raised(forms, {name: matrix(task.model, name) for name in forms}, least - size)
     student = nearer(task.model, student, inputs, judges)
-    size = sum(packed_bytes(layers[name], form) for name, form in forms.items())
     return {
         "average_bits": 8 * size / sum(layer.levels.numel() for layer in layers.values()),
         "bytes": size,
         "accuracy": task.evaluate(student, "test").accuracy,
         "seconds": time.perf_counter() - begun,
+        "forms": {name: form.label for name, form in forms.items()},
     }
 
 
-def by_size(task: cp.Task, names: list[str], average_bits: float) -> dict[str, cp.Form]:
-    """2 bits in the largest layers and 3 in the others, within the average."""
-    shapes = {n: tuple(task.model.get_submodule(n).get_parameter("weight").flatten(1).shape) for n in names}
-    forms = dict.fromkeys(names, cp.Form(3))
-    allowed = average_bits / 8 * sum(math.prod(shape) for shape in shapes.values())
-    for name in sorted(names, key=lambda n: -math.prod(shapes[n])):
-        if sum(form.bytes(*shapes[n]) for n, form in forms.items()) <= allowed:
-            break
-        forms[name] = cp.Form(2)
-    return forms
+def raised(forms: dict[str, cp.Form], shapes: Shapes, short: int) -> dict[str, cp.Form]:
+    """The forms with a bit more in those layers that together add ``short`` bytes, and as few more as can be."""
+    higher = {name: replace(form, bits=form.bits + 1) for name, form in forms.items() if form.bits < MOST_BITS}
+    gains = {name: form.bytes(*shapes[name]) - forms[name].bytes(*shapes[name]) for name, form in higher.items()}
+    reached: dict[int, tuple[str, ...]] = {0: ()}
+    for name in sorted(gains, key=lambda n: gains[n]):  # of equal sums the one of small layers
+        for gain, names in list(reached.items()):
+            if gain < short:
+                reached.setdefault(gain + gains[name], (*names, name))
+    enough = [gain for gain in reached if gain >= short]
+    return forms | {name: higher[name] for name in (reached[min(enough)] if enough else higher)}
+
+
+def whole_bits(shapes: Shapes, least: int) -> dict[str, cp.Form]:
+    """All layers in as many bits as ``least`` bytes have room for, and some in one more, so that they reach them."""
+
+    def size(bits: int) -> int:
+        return sum(cp.Form(bits).bytes(*shape) for shape in shapes.values())
+
+    low = max((bits for bits in range(2, MOST_BITS + 1) if size(bits) <= least), default=2)
+    return raised(dict.fromkeys(shapes, cp.Form(low)), shapes, least - size(low))
 
 
 def main() -> None:
@@ -92,7 +118,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--calibration", type=int, default=256)
     parser.add_argument("--obc", action="store_true", help="beside Optimal Brain Compression too, which takes minutes")
+    parser.set_defaults(seeds=list(range(10)))
     args = parser.parse_args()
+    one_thread()
     record = Record(args, "asked", "method", "seed")
     for seed in args.seeds:
         task = task_of(args, seed)
@@ -102,7 +130,7 @@ def main() -> None:
             measure(task, args, record, seed, asked)
         for asked in ({"average_bits": average} for average in args.average):
             measure(task, args, record, seed, asked)
-    record.show(table(record.rows))
+    record.show(table(record.rows), "Medians")
 
 
 def measure(task: cp.Task, args: argparse.Namespace, record: Record, seed: int, asked: dict[str, Any]) -> None:
@@ -113,12 +141,13 @@ def measure(task: cp.Task, args: argparse.Namespace, record: Record, seed: int, 
         return
     rows = {}
     rows["ours"], forms = ours(task, args, seed, **asked)
+    least, shapes = rows["ours"]["bytes"], {n: matrix(task.model, n) for n in forms}
     for method, start in (ONE_PASS | ({"OBC": "obc"} if args.obc else {})).items():
-        rows[method] = one_pass(task, args, seed, start, forms)
-        if kind == "average_bits":
-            rows[f"{method}, 2 and 3 bits by size"] = one_pass(
-                task, args, seed, start, by_size(task, list(forms), number)
-            )
+        if kind == "bits":
+            rows[method] = one_pass(task, args, seed, start, forms, least)
+            continue
+        rows[f"{method}, our forms"] = one_pass(task, args, seed, start, forms, least)
+        rows[f"{method}, whole bits"] = one_pass(task, args, seed, start, whole_bits(shapes, least), least)
     for method, row in reversed(rows.items()):  # ours last: its row says that all are there
         record.add(asked=name, method=method, seed=seed, **row)
 
@@ -128,9 +157,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| asked | method | seeds | bits a weight | kB | accuracy |", "|---|---|---|---|---|---|"]
     for asked, method in dict.fromkeys((row["asked"], row["method"]) for row in rows):
         own = [row for row in rows if (row["asked"], row["method"]) == (asked, method)]
-        bits = spread([row["average_bits"] for row in own if "average_bits" in row])
-        size = spread([row["bytes"] / 1e3 for row in own if "bytes" in row], 1)
-        accuracy = spread([100 * row["accuracy"] for row in own])
+        bits = spread([row["average_bits"] for row in own if "average_bits" in row], 3, np.median)
+        size = spread([row["bytes"] / 1e3 for row in own if "bytes" in row], 2, np.median)
+        accuracy = spread([100 * row["accuracy"] for row in own], 2, np.median)
         lines.append(f"| {asked} | {method} | {len(own)} | {bits} | {size} | {accuracy} |")
     return "\n".join(lines)
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
+import numpy as np
 import torch
 
 import coldpress as cp
@@ -82,6 +84,12 @@ def task_of(args: argparse.Namespace, seed: int) -> cp.Task:
     )
 
 
+def one_thread() -> None:
+    """Let torch and numba use one thread; for what comes before `Record`, which says how many they have."""
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
 def run_name(args: argparse.Namespace) -> str:
     """The model's name as a folder may be called."""
     return (place(args.model) or "").replace(":", "-")
@@ -109,6 +117,7 @@ class Record:
             "versions": versions(),
             "machine": device(1).summary(),
             "torch_threads": torch.get_num_threads(),
+            "numba_threads": numba.get_num_threads(),
             "settings": settings,
         }
         self.rows: list[dict[str, Any]] = []
@@ -144,14 +153,18 @@ class Record:
             if not self.has(seed=seed):
                 self.add(**one(args, seed))
 
-    def show(self, table: str) -> None:
-        """Print a table of the rows, and write it beside the file with the command above it."""
+    def show(self, table: str, statistic: str = "Means") -> None:
+        """Print a table of the rows, and write it beside the file with the command above it.
+
+        Args:
+            table: Markdown.
+            statistic: what its figures are over seeds.
+        """
         commits = ", ".join(dict.fromkeys(str(row["commit"]) for row in self.rows))
         machine = f"{self.head['machine']['processor']}, {self.head['machine']['cores']} cores, "
         machine += f"{self.head['machine']['runtime']}, torch {self.head['versions']['torch']}"
-        text = (
-            f"`{self.head['command']}`\n\n{table}\n\n{machine}; commits {commits}. Means over seeds (least to most).\n"
-        )
+        text = f"`{self.head['command']}`\n\n{table}\n\n{machine}; commits {commits}. "
+        text += f"{statistic} over seeds (least to most).\n"
         self.path.with_suffix(".md").write_text(text)
         print(text)
 
@@ -188,9 +201,9 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "../src", "*.py") else "")
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """Mean, and least to most, as text; empty where there is nothing."""
+def spread(values: list[float], digits: int = 2, statistic: Callable[[list[float]], Any] = np.mean) -> str:
+    """Mean (or another statistic), and least to most, as text; empty where there is nothing."""
     if not values:
         return ""
-    mean = f"{sum(values) / len(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    middle = f"{statistic(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"

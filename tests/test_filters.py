@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldpress.errors import SamplerError, SpaceError
-from coldpress.filters import FilterLayer, FilterSpace
+from coldpress.filters import FEWEST, LEAST_BITS, FilterLayer, FilterSpace
 from coldpress.plan import ChannelGroup
 
 
@@ -37,7 +37,8 @@ def test_every_number_of_bits_has_a_code_and_none_is_below_the_fewest(least: int
 
 def test_steps_are_powers_of_two_but_for_the_last() -> None:
     assert two_layers().steps == (1, 2, 3)
-    assert two_layers(8, 5).steps == (1, 2)  # to the letter of the published code
+    assert two_layers(8, LEAST_BITS["binary"]).steps == (1, 2)  # to the letter of the published code
+    assert 8 - sum((1, 2, 4)) < FEWEST  # so it has no third step
 
 
 def test_variables_name_layers_filters_and_bits() -> None:

@@ -55,6 +55,10 @@ def aqc(
     data_dir: options.DataDir = None,
     num_classes: options.Classes = None,
     rate: Annotated[float, typer.Option(help="share of the weights' bits that is saved at least, in (0, 1)")] = 0.5,
+    code: Annotated[
+        str,
+        typer.Option(help="of bits: cut, 8 to 2 in steps of 1, 2 and 3; or binary, 8 to 5 in 1 and 2, as published"),
+    ] = "cut",
     scale: Annotated[str, typer.Option(help=SCALE)] = "short",
     solvers: Annotated[
         str | None, typer.Option(help="solvers and samplers of this machine, comma-separated; the paper's by default")
@@ -87,7 +91,7 @@ def aqc(
     )
     changes = {"seconds": time_limit, "epochs": epochs}
     changes = {name: value for name, value in changes.items() if value is not None}
-    command.run(recipe, rate, scale, changes, options.names(solvers), _place(out), overwrite)
+    command.run(recipe, rate, code, scale, changes, options.names(solvers), _place(out), overwrite)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 A filter's variable p is 1 when it goes. A layer's variables q code the bits that it loses in binary: it is stored in
 ``most_bits - sum_k q_k steps_k`` bits, where the steps are 1, 2, 4, ... and the last is cut to what is left, so that
-every number of bits from ``least_bits`` to ``most_bits`` has a code and none is below it.
+every number of bits from ``least_bits`` to ``most_bits`` has a code and none is below it. The published code is
+``most_bits - sum_k q_k 2^k``, no step cut: 1 + 2, from 8 to 5 bits (1 + 2 + 4 would end at 1 bit, which no grid has).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ Ints = NDArray[np.int64]
 Bits = NDArray[np.int8]
 FEWEST, MOST = 2, 8
 """Bits that weights can be stored in: two levels and their zero, and a whole byte."""
+LEAST_BITS = {"cut": FEWEST, "binary": 5}
+"""By the name of a code, the fewest bits from 8 down: with "binary" all steps are whole powers of two, as published."""
 
 
 @dataclass(frozen=True, eq=False)

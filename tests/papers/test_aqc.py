@@ -149,6 +149,8 @@ def test_mistakes_are_refused_at_once(task: cp.Task) -> None:
         AQC(task, 1.5, QUICK, LOCAL)
     with pytest.raises(TaskError, match="each once"):
         AQC(task, 0.5, QUICK, ("sa", "sa"))
+    with pytest.raises(TaskError, match="code is 'gray'; choose cut or binary"):
+        AQC(task, 0.5, QUICK, LOCAL, code="gray")
     with pytest.raises(ColdpressError, match="unknown solver 'tabou'"):
         AQC(task, 0.5, QUICK, ("tabou",))
     with pytest.raises(TaskError, match="seconds are 0"):
@@ -164,6 +166,18 @@ def test_mistakes_are_refused_at_once(task: cp.Task) -> None:
 def test_a_rate_beyond_uniform_bits_leaves_their_row_out(task: cp.Task) -> None:
     row = AQC(task, 0.8, QUICK, LOCAL).uniform()
     assert row.note.startswith("skipped: a reduction of 0.8 cannot be reached by bits alone")
+
+
+def test_the_published_code_takes_bits_in_whole_powers_of_two(task: cp.Task) -> None:
+    experiment = AQC(task, 0.3, QUICK, ("tabu",), code="binary")
+    row = experiment.solved(PUBLISHED, "tabu")
+    space = experiment.space
+    assert space.steps == (1, 2)
+    sample = space.sample(map(int, row.sample))
+    assert set(space.bits(sample).values()) <= {5, 6, 7, 8}
+    assert row.loss == pytest.approx(least_loss(experiment, 0.3), rel=0.25)
+    assert row.reduction is not None
+    assert row.reduction >= 0.3
 
 
 def test_the_table_has_a_line_for_each_row(rows: list[Row | Ranked]) -> None:
@@ -203,6 +217,7 @@ def test_the_command_writes_what_it_found_and_goes_on(tmp_path: Path, monkeypatc
     assert "published: genetic" in (out / "table.md").read_text()
     for wrong, words in (
         (("--rate", "0.4"), "other settings (rate)"),
+        (("--code", "binary"), "other settings (code)"),
         (("--scale", "x"), "scale is 'x'"),
         (("--solvers", "nobody"), "unknown solver 'nobody'"),
     ):

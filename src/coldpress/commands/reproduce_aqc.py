@@ -37,6 +37,7 @@ TITLE = "Filters and bits as a QUBO"
 def run(
     recipe: Recipe,
     rate: float,
+    code: str,
     scale: str,
     changes: Mapping[str, Any],
     solvers: Sequence[str] | None,
@@ -48,7 +49,8 @@ def run(
     amount, names = replace(SCALES[scale], **changes), tuple(SOLVERS if solvers is None else solvers)
     subject = ("model", "weights", "data", "num_classes", "ignored_layers", "seed")
     given = {name: getattr(recipe, name) for name in subject}
-    settings = results.same(**given, rate=rate, scale=asdict(amount))
+    coded = {} if code == "cut" else {"code": code}  # folders from before there was a choice go on
+    settings = results.same(**given, rate=rate, scale=asdict(amount), **coded)
     earlier = results.begin(folder, overwrite, settings)
     known = [Row.read(row) for row in earlier.get("rows", [])]
     known_ranks = [Ranked(**found) for found in earlier.get("rank_correlations", [])]
@@ -57,7 +59,7 @@ def run(
     rows, ranks = known, known_ranks
     found_rows, found_ranks = list[Row](), list[Ranked]()
     with progress_bars() as tell:
-        experiment = AQC(task, rate, amount, names, recipe.seed, [*known, *known_ranks], tell)
+        experiment = AQC(task, rate, amount, names, recipe.seed, [*known, *known_ranks], tell, code)
         for found in experiment.stages():  # each is kept as soon as it is there, beside those of the run before
             if isinstance(found, Ranked):
                 found_ranks.append(found)

@@ -21,6 +21,7 @@ from coldpress.energy.filter_correlation import compare_energies, random_samples
 from coldpress.energy.filter_curvature import curvature
 from coldpress.energy.weight_norm import weight_norm
 from coldpress.errors import BudgetError, HardwareError, PlanError, SamplerError, SpaceError, TaskError
+from coldpress.filters import LEAST_BITS
 from coldpress.papers.aqc_table import ORIGINAL, OURS, OWN_SAMPLER, PUBLISHED, SOLVERS, UNIFORM, Ranked, Row, Scale
 from coldpress.papers.contenders import check, contender, title, warm_up
 from coldpress.papers.decoded import Judged, carried_out, judge, uniform_bits
@@ -46,11 +47,12 @@ class AQC:
         seed: of everything random.
         known: rows of an earlier run with the same settings; they are not computed again.
         tell: called with (what, done, in all).
+        code: of the bits that go, by name (`coldpress.filters.LEAST_BITS`).
 
     Raises:
         BudgetError: the rate cannot be reached; the message says which can.
         SpaceError: no layer can be rounded, or no filter can go.
-        TaskError: the rate is not between 0 and 1, a solver is named twice, or a split is missing.
+        TaskError: the rate is not between 0 and 1, a solver is named twice, the code is unknown, or a split is missing.
         ColdpressError: no solver or sampler is called so.
     """
 
@@ -63,16 +65,19 @@ class AQC:
         seed: int = 0,
         known: Sequence[Row | Ranked] = (),
         tell: Callable[[str, int, int], None] | None = None,
+        code: str = "cut",
     ) -> None:
         if not 0.0 < rate < 1.0:
             raise TaskError(f"rate is {rate:g}; it must be between 0 and 1, 0.5 say: the share of all bits that goes")
+        if code not in LEAST_BITS:
+            raise TaskError(f"code is {code!r}; choose {' or '.join(LEAST_BITS)}")
         if None in (task.train, task.validation, task.test):
             raise TaskError("fitting, choosing and reporting need data of their own: give train, validation and test")
         if not solvers or len(set(solvers)) < len(solvers):
             raise TaskError(f"solvers are {', '.join(solvers) or 'none'}; name one or more, each once")
         self.task, self.rate, self.scale, self.seed, self.tell = task, rate, scale, seed, tell
         self.solvers = tuple(solvers)
-        self.space = find_filters(task)
+        self.space = find_filters(task, least_bits=LEAST_BITS[code])
         if not self.space.filters:
             why = "; ".join(dict.fromkeys(self.space.refused.values()))
             raise SpaceError(f"no filter of this network can go, so there is nothing to choose: {why or 'no groups'}")

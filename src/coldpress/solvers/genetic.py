@@ -37,29 +37,50 @@ def solve(
         BudgetError: no plan inside the budget was found.
     """
     progress, arrays = begin(problem, time_limit)
-    generator = np.random.default_rng(seed)
-    sizes = np.array(problem.sizes)
+    population = Population(problem.sizes, np.random.default_rng(seed), tournament)
     first = allowed_start(problem, merge_blocks(problem)[0])
-    drawn = [first, *generator.integers(sizes, size=(population_size - 1, len(sizes)))]
-    plans = _inside(problem, arrays, drawn)
+    plans = _inside(problem, arrays, [first, *population.draw(population_size - 1)])
     if not len(plans):
         offer_smallest(progress)
         return progress.answer("genetic")
-    energies = _offered(progress, plans)
+    population.learn(plans, _offered(progress, plans))
     for _ in range(num_generations):
         if progress.left == 0.0:
             break
-        fathers, mothers = (_parents(energies, population_size, tournament, generator) for _ in range(2))
-        mixed = np.where(generator.random((population_size, len(sizes))) < 0.5, plans[fathers], plans[mothers])
-        changed = generator.random(mixed.shape) < 1.0 / len(sizes)
-        mixed = np.where(changed, generator.integers(sizes, size=mixed.shape), mixed)
-        children = _inside(problem, arrays, mixed)
-        if not len(children):
-            continue
-        elite = int(energies.argmin())
-        plans = np.concatenate([plans[elite : elite + 1], children])
-        energies = np.concatenate([energies[elite : elite + 1], _offered(progress, children)])
+        children = _inside(problem, arrays, population.draw(population_size))
+        if len(children):
+            population.learn(children, _offered(progress, children))
     return progress.answer("genetic")
+
+
+class Population:
+    """A generation of plans and their energies: whoever evaluates plans draws them here and tells what they are worth.
+
+    Args:
+        sizes: options of each unit.
+        generator: of everything random.
+        tournament: plans that compete to be a parent.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], generator: np.random.Generator, tournament: int = 3) -> None:
+        self.sizes, self.generator, self.tournament = np.array(sizes), generator, tournament
+        self.plans, self.energies = np.zeros((0, len(sizes)), dtype=np.int64), np.zeros(0)
+
+    def draw(self, count: int) -> Ints:
+        """Plans ``(count, units)``: at random at first, then children of two parents, with a unit or so changed."""
+        shape = (count, len(self.sizes))
+        if not len(self.plans):
+            return self.generator.integers(self.sizes, size=shape)
+        fathers, mothers = (_parents(self.energies, count, self.tournament, self.generator) for _ in range(2))
+        mixed = np.where(self.generator.random(shape) < 0.5, self.plans[fathers], self.plans[mothers])
+        changed = self.generator.random(shape) < 1.0 / len(self.sizes)
+        return np.where(changed, self.generator.integers(self.sizes, size=shape), mixed)
+
+    def learn(self, plans: Ints, energies: Floats) -> None:
+        """Make these plans ``(plans, units)`` the generation, beside the best of the one before."""
+        elite = self.energies.argsort(kind="stable")[:1]
+        self.plans = np.concatenate([self.plans[elite], plans])
+        self.energies = np.concatenate([self.energies[elite], energies])
 
 
 def energies_of(problem: Problem, plans: Ints) -> Floats:

@@ -1,0 +1,128 @@
+"""The benchmark scripts, on the bundled network and images, or on rows made by hand."""
+
+import importlib
+import itertools
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+import coldpress as cp
+from coldpress.bit_choice import roundable
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the scripts are in the repository alone")
+NAMES = {"model": "fashion_cnn", "weights": None, "data": "fashion-mini", "data_dir": None, "tokens": None}
+BUNDLED = ("--model", "fashion_cnn", "--data", "fashion-mini")
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a script by its name."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+def ran(module: ModuleType, monkeypatch, out: Path, *words: str) -> dict:
+    """What a script writes, called with these words."""
+    given = [f"{module.__name__}.py", *BUNDLED, *words, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", given)
+    module.main()
+    return json.loads(out.read_text())
+
+
+def layer_row(seed: int, layer: str, ratio: float) -> dict:
+    errors = {"one_pass": 2.0, "search": 2.0 * ratio, "fitted": ratio, "one_pass_on_fitted": 4.0 * ratio}
+    return {"layer": layer, "bits": 3, "sparsity": None, "seed": seed, **errors, "seconds": 1.0, "seconds_fitted": seed}
+
+
+def test_rounding_tells_medians_over_whole_seeds(script):
+    rows = [layer_row(seed, layer, 0.1 * (seed + 1) * k) for seed in (0, 1, 5) for layer, k in (("a", 1), ("b", 4))]
+    line = script("rounding").table([*rows, layer_row(7, "a", 9.0)]).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:3] == ["3", "2", "3"]  # of seed 7 a layer is missing
+    assert cells[3] == "0.400 (0.200 to 1.200), worst layer 0.800"
+    assert cells[5] == "0.250 (0.250 to 0.250), worst layer 0.250"
+    assert cells[6] == "4 (2 to 12)"
+
+
+def test_rounding_goes_on_with_the_rows_that_are_missing(script, monkeypatch, tmp_path):
+    module, out = script("rounding"), tmp_path / "rounding.json"
+    words = ("--bits", "3", "--images", "16", "--every", "4", "--seeds", "0")
+    first = ran(module, monkeypatch, out, *words)
+    assert first["torch_threads"] == first["numba_threads"] == 1
+    out.write_text(json.dumps({**first, "rows": first["rows"][1:]}))
+    again = ran(module, monkeypatch, out, *words)
+    errors = ("one_pass", "search", "fitted", "one_pass_on_fitted")
+    told = [
+        {(row["layer"], row["sparsity"]): [row[k] for k in errors] for row in part["rows"]} for part in (first, again)
+    ]
+    assert told[0] == told[1]
+    assert [row["layer"] for row in again["rows"]][-1] == first["rows"][0]["layer"]
+    assert len(again["rows"]) == len(first["rows"])
+    assert "Medians over seeds" in out.with_suffix(".md").read_text()
+
+
+def test_comparators_in_whole_bits_just_reach_the_bytes(script):
+    module = script("few_bits")
+    shapes = {"a": (4, 10), "b": (8, 33), "c": (8, 70), "d": (16, 90)}
+    for least in (100, 700, 901, 1103, 1500):
+        forms = module.whole_bits(shapes, least)
+        sizes = {
+            sum(cp.Form(bits).bytes(*shape) for bits, shape in zip(some, shapes.values()))
+            for low in range(2, 8)
+            for some in itertools.product((low, low + 1), repeat=4)
+        }
+        size = sum(form.bytes(*shapes[name]) for name, form in forms.items())
+        assert size == min(found for found in sizes if found >= least)
+        assert len({form.bits for form in forms.values()}) <= 2
+    assert module.whole_bits(shapes, 10**6) == dict.fromkeys(shapes, cp.Form(8))
+
+
+def test_comparators_in_our_forms_get_no_fewer_bytes(script):
+    module, args = script("few_bits"), Namespace(**NAMES, images=32, calibration=16)
+    task = script("record").task_of(args, 0)
+    forms = {name: cp.Form(2, 0.5) for name in roundable(task)}
+    plain = module.one_pass(task, args, 0, "nearest", forms, 0)
+    least = plain["bytes"] + 100
+    found = module.one_pass(task, args, 0, "nearest", forms, least)
+    assert found["bytes"] >= least
+    assert set(plain["forms"].values()) == {"2 bits, 0.5 zero"} != set(found["forms"].values())
+
+
+def test_a_population_searches_a_table_with_its_evaluations_counted(script):
+    asked = []
+
+    def value(index: tuple[int, ...]) -> float:
+        asked.append(index)
+        return float(np.square(np.array(index) - (2, 0, 1, 3)).sum())
+
+    table = SimpleNamespace(shape=(4, 4, 4, 4), value=value)
+    best = script("search_table").searched(table, "genetic", 3, 190)
+    assert len(asked) == len(best) == 190
+    assert best == sorted(best, reverse=True)
+    assert best[-1] == 0.0 < best[19]
+
+
+@pytest.mark.slow
+def test_the_table_holds_kl_and_accuracy_of_every_plan(script, tmp_path):
+    module = script("search_table")
+    args = Namespace(**NAMES, table_units=2, images=16, runs=str(tmp_path), loss="accuracy")
+    table = module.Table(args)
+    assert table.losses.shape == table.shape
+    np.testing.assert_allclose(table.losses * 16, np.round(table.losses * 16), atol=1e-9)  # shares of 16 images
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as file:
+        kl = file["losses"]
+    assert kl.flat[0] == pytest.approx(0.0, abs=1e-6)
+    assert kl.max() > 0.0
+    np.savez(path, losses=kl + 1.0)  # as older versions wrote it
+    assert (table._measured(None, "losses") == kl + 1.0).all()
