@@ -154,8 +154,8 @@ def test_the_settings_reach_the_steps(task: Task, tmp_path: Path) -> None:
 
 
 def test_single_weights_stay_zero_and_save_nothing(task: Task, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"sparsity": 0.1, "eca_kernel": 0, "retention_units": "weights", **QUICK}
-    found = compress_by_preset(task, tmp_path / "run", "qianets", **settings)
+    settings: dict[str, Any] = {"sparsity": 0.1, "entanglement": 0.0, "eca_kernel": 0, "retention_units": "weights"}
+    found = compress_by_preset(task, tmp_path / "run", "qianets", **settings, **QUICK)
     assert found.metrics["original"]["parameters"] == found.metrics["compressed"]["parameters"]
     for name, module in found.model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
