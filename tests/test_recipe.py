@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coldpress.errors import ColdpressError, TaskError
 from coldpress.recipe import ENERGIES, KINDS, Recipe
+from coldpress.steps import training_settings
 
 texts = st.none() | st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 recipes = st.builds(
@@ -74,6 +75,8 @@ def test_a_vocabulary_is_decided_where_bytes_count_or_a_plan_names_it() -> None:
         ({"epochs": 2.5}, "whole number"),
         ({"seed": -1}, "seed is -1"),
         ({"lr": 0}, "lr is 0"),
+        ({"schedule": "cosine"}, "schedule is 'cosine'; allowed: one_cycle or constant"),
+        ({"factors": "ternary"}, "LEFT,RIGHT"),
         ({"rank": 0}, "rank is 0; allowed: 1 or more"),
         ({"rank": "-3"}, r"rank is '-3'; give a whole number, energy:SHARE .* or evbmf"),
         ({"rank": "energy:1.5"}, "above 0 and at most 1"),
@@ -123,6 +126,17 @@ def test_bits_are_decided_only_where_size_or_latency_count() -> None:
 def test_any_change_starts_another_run() -> None:
     keys = {recipe.key() for recipe in (Recipe(), Recipe(seed=1), Recipe(budget=("macs=50%",)), Recipe(epochs=4))}
     assert len(keys) == 4
+
+
+def test_runs_from_before_a_setting_came_go_on_where_it_is_at_its_default() -> None:
+    assert Recipe().key() == "77333a04b697f60f"
+    assert Recipe(seed=1, budget=("macs=50%",)).key() == "b151759fb04562a9"
+    assert len({recipe.key() for recipe in (Recipe(), Recipe(schedule="constant"), Recipe(factors="int8,float"))}) == 3
+
+
+def test_the_schedule_reaches_the_training() -> None:
+    assert training_settings(Recipe()).schedule == "one_cycle"
+    assert training_settings(Recipe(schedule="constant")).schedule == "constant"
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from coldpress.artifact import load
     from coldpress.budget import Budget
     from coldpress.few_bits import RoundedNetwork, round_network
+    from coldpress.few_factors import factor_network
     from coldpress.packed import PackedSize, pack_weights
     from coldpress.pipeline import Preview, Result, compress, predict
     from coldpress.plan import Plan, Space
@@ -50,6 +51,7 @@ __all__ = [
     "Task",
     "compress",
     "errors",
+    "factor_network",
     "find_space",
     "load",
     "pack_weights",
@@ -67,6 +69,7 @@ _HOMES = {
     "artifact": ("load",),
     "budget": ("Budget",),
     "few_bits": ("RoundedNetwork", "round_network"),
+    "few_factors": ("factor_network",),
     "packed": ("PackedSize", "pack_weights"),
     "pipeline": ("Preview", "Result", "compress", "predict"),
     "plan": ("Plan", "Space"),

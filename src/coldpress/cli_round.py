@@ -25,6 +25,16 @@ def round_weights(
         float | None, typer.Option(help="over all weights, scales included, shared out among the layers; 2.5 say")
     ] = None,
     group_size: Annotated[int | None, typer.Option(help="columns that share a scale; a whole row by default")] = None,
+    factors: Annotated[
+        str | None,
+        typer.Option(
+            help="in place of bits: layers become two factors, LEFT,RIGHT (the right one reads the inputs), each "
+            "float, ternary, int2 to int8, or 'int8 2:4', annealed; 'float,ternary' say. Only where bytes fall"
+        ),
+    ] = None,
+    rank: Annotated[
+        str | None, typer.Option(help="of --factors: N, or by layer energy:0.9 (of squared singular values) or evbmf")
+    ] = None,
     calibration: Annotated[int | None, typer.Option(help=_samples("calibration", "samples for the energy"))] = None,
     refit_images: Annotated[
         int | None, typer.Option(help=_samples("refit_images", "samples for the layers' Hessians and the re-fit"))

@@ -19,6 +19,7 @@ from coldpress.errors import TaskError
 from coldpress.evidence import Progress
 from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
+from coldpress.surgery.factor_layers import FactorPair
 from coldpress.surgery.round_groups import Form
 from coldpress.surgery.round_layers import round_layers
 from coldpress.surgery.round_weights import SWEEPS, Rounded
@@ -34,8 +35,9 @@ class RoundedNetwork:
 
     Attributes:
         model: computes with the rounded weights, as floats.
-        layers: what each layer was rounded to; one that could be, and is not named, was left in floats.
-        forms: how each of them is stored.
+        layers: what each layer was rounded to; one that could be, and is not named, was left in floats. Of a layer
+            that became two factors, those of them that have levels.
+        forms: how each of the original's layers that changed is stored.
         average_bits: bits a weight over all layers that could be rounded, scales and places of zeros included.
         bytes: of all those layers, packed; all else of the network comes on top, in floats.
         structure: the layers that gained a bias, as `coldpress.pack_weights` takes it beside ``model`` and ``layers``.
@@ -45,7 +47,7 @@ class RoundedNetwork:
 
     model: nn.Module
     layers: dict[str, Rounded]
-    forms: dict[str, Form]
+    forms: Mapping[str, Form | FactorPair]
     average_bits: float
     bytes: int
     structure: Mapping[str, Mapping[str, Any]]

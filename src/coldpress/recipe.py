@@ -22,10 +22,12 @@ PRESETS = ("curvature", "qianets", "qianets-legacy")
 ENERGIES = ("curvature", "separable", "fisher")
 KINDS = ("width", "rank", "bits", "depth", "vocabulary")
 Int8 = Literal["auto", "static", "dynamic", "both"]
-ROUND_ONLY = ("bits", "average_bits", "group_size")
+ROUND_ONLY = ("bits", "average_bits", "group_size", "factors")
 """Settings that are of `coldpress round` alone."""
-PRESET_ONLY = ("sparsity", "rank", "entanglement", "stages", "eca_kernel")
+PRESET_ONLY = ("sparsity", "rank", "entanglement", "stages", "eca_kernel", "retention_units")
 """Settings that are of QIANets' steps alone."""
+LATER = ("factors", "schedule", "retention_units")
+"""Settings that older runs do not know: keys do not tell of them where they are at their defaults."""
 MEASURED = (
     *("int8", "calibration", "refit_images", "random_plans", "threads", "batch", "tokens", "device"),
     *("measure_seconds", "seed", "ignored_layers"),
@@ -49,13 +51,14 @@ class Recipe:
             a number, or a rule for each layer, "energy:0.9" (of squared singular values kept) or "evbmf".
         entanglement, stages: of these steps too: how probably what goes takes its neighbours along, and in how many
             steps the sparsity is reached.
+        retention_units: what goes by them: whole channels, or single weights, which are zeros then and save nothing.
         eca_kernel: of the channel attention behind blocks: odd; 0: there is none; None: by the paper's rule.
         solver, energy, units: how the plan is found; "fisher" chooses channels, heads and neurons one by one (of units
             it takes "width" alone), the others widths, ranks, bits and blocks together.
         int8: the form of int8 that linear layers are offered: static, dynamic, both; or, for those between floats, the
             one that measures faster (auto).
         choices: ``unit=label`` texts: a plan that was found elsewhere; it is carried out and nothing is solved.
-        epochs, optimizer, lr, weight_decay, batch_size, temperature, distil_weight, mixup, hint_weight,
+        epochs, optimizer, lr, schedule, weight_decay, batch_size, temperature, distil_weight, mixup, hint_weight,
             attention_weight: recovery (0 epochs: none).
         calibration: images for the energy; as many others judge it.
         refit_images: images that weights are re-fitted on.
@@ -72,6 +75,7 @@ class Recipe:
         ignored_layers: modules that stay as they are.
         bits, average_bits, group_size: of `coldpress round`: bits of every weight, or on average; columns that share
             a scale (None: a whole row).
+        factors: of `coldpress round` too: forms of two factors, "LEFT,RIGHT", that layers become, of ``rank``.
     """
 
     model: str | None = None
@@ -88,6 +92,7 @@ class Recipe:
     entanglement: float = 0.1
     stages: int = 3
     eca_kernel: int | None = None
+    retention_units: Literal["channels", "weights"] = "channels"
     solver: str = "auto"
     energy: str = "curvature"
     units: tuple[str, ...] = KINDS
@@ -96,6 +101,7 @@ class Recipe:
     epochs: int = 5
     optimizer: Literal["sgd", "adamw", "adam", "muon"] = "sgd"
     lr: float = 0.02
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
     weight_decay: float = 5e-4
     batch_size: int = 128
     temperature: float = 2.0
@@ -120,6 +126,7 @@ class Recipe:
     bits: int | None = None
     average_bits: float | None = None
     group_size: int | None = None
+    factors: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("budget", "units", "choices", "ignored_layers"):
@@ -213,7 +220,8 @@ class Recipe:
         channels are chosen within them before anything is measured.
         """
         memory = self.memory if self.energy == "fisher" else self.memory is not None
-        return _digest(asdict(self) | {"memory": memory})
+        known = {name: value for name, value in asdict(self).items() if name not in LATER or self.given([name])}
+        return _digest(known | {"memory": memory})
 
     def measurements_key(self) -> str:
         """Changes when the times and sensitivities that another run measured must not be taken for this one."""
@@ -269,6 +277,7 @@ def _allowed(recipe: Recipe) -> dict[str, tuple[bool, str]]:
         "rank": (not isinstance(recipe.rank, int) or recipe.rank >= 1, "1 or more"),
         "entanglement": (0 <= recipe.entanglement <= 1, "from 0 to 1, a probability"),
         "stages": (recipe.stages >= 1, "1 or more"),
+        "retention_units": (recipe.retention_units in ("channels", "weights"), "channels or weights"),
         "eca_kernel": ((kernel := recipe.eca_kernel or 1) > 0 and kernel % 2 == 1, "odd, or 0 for none"),
         "energy": (recipe.energy in ENERGIES, " or ".join(ENERGIES)),
         "choices": (all("=" in text for text in recipe.choices), "texts such as layer1.0.conv1:width=16"),
@@ -276,6 +285,7 @@ def _allowed(recipe: Recipe) -> dict[str, tuple[bool, str]]:
         "objective": (recipe.objective in ("latency", "size", "macs"), "latency, size or macs"),
         "epochs": (recipe.epochs >= 0, "0 or more"),
         "lr": (0 < recipe.lr < math.inf, "above 0"),
+        "schedule": (recipe.schedule in ("one_cycle", "constant"), "one_cycle or constant"),
         "weight_decay": (0 <= recipe.weight_decay < math.inf, "0 or more"),
         "batch_size": (recipe.batch_size >= 2, "2 or more"),
         "temperature": (recipe.temperature > 0, "above 0"),
@@ -297,6 +307,10 @@ def _allowed(recipe: Recipe) -> dict[str, tuple[bool, str]]:
         "rounds": (recipe.rounds >= 0, "0 or more"),
         "bits": (recipe.bits is None or 2 <= recipe.bits <= 8, "from 2 to 8"),
         "average_bits": (recipe.average_bits is None or recipe.average_bits > 0, "above 0"),
+        "factors": (
+            recipe.factors is None or str(recipe.factors).count(",") == 1,
+            "LEFT,RIGHT, the forms of two factors: 'float,ternary' say",
+        ),
         "group_size": (recipe.group_size is None or recipe.group_size >= 1, "1 column or more"),
     }
 

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from coldpress.errors import TaskError
 from coldpress.evidence import Progress
 from coldpress.facts import correlated
 from coldpress.few_bits import RoundedNetwork, check_asked, packed_bytes, round_network
+from coldpress.few_factors import factor_network
 from coldpress.keys import run_key
+from coldpress.layer_shape import LayerShape
 from coldpress.packed import pack_weights
 from coldpress.plan import Plan
 from coldpress.pricing import shape_facts
@@ -33,6 +35,7 @@ from coldpress.runtime.onnx import export
 from coldpress.runtime.weight_only import store_levels
 from coldpress.solvers import check_solver
 from coldpress.space.layers import layer_shapes
+from coldpress.surgery.factor_layers import FactorPair
 from coldpress.task import Task
 from coldpress.workspace import Workspace
 
@@ -83,7 +86,8 @@ def round_to_artifact(
         executor: shares out layers, forms and rows, see `coldpress.round_network`; the files do not depend on it.
         progress: called with (step, done, in all).
         command: what reproduces the run, for the report.
-        **recipe: ``group_size``, ``calibration``, ``refit_images``, ``solver``, ``seed``, and ``threads`` and ``batch``
+        **recipe: ``factors`` and ``rank`` in place of bits, to make two factors of layers as `coldpress.factor_network`
+            does; ``group_size``, ``calibration``, ``refit_images``, ``solver``, ``seed``, and ``threads`` and ``batch``
             of the timing, as in `coldpress.Recipe`.
 
     Raises:
@@ -100,19 +104,7 @@ def round_to_artifact(
     try:
         decided = None if given.average_bits is None else _decided(task, given, work, executor, progress)
         with work.step("round"):
-            network = round_network(
-                task,
-                given.bits,
-                given.average_bits,
-                calibration=given.calibration,
-                refit_images=given.refit_images,
-                group_size=given.group_size,
-                solver=given.solver,
-                seed=given.seed,
-                executor=executor,
-                progress=progress,
-                decided=decided,
-            )
+            network = _network(task, given, decided, executor, progress)
         built = work.path("artifact")
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
@@ -127,6 +119,28 @@ def round_to_artifact(
         raise
     work.close()
     return RoundedResult(network, metrics, folder)
+
+
+def _network(
+    task: Task, recipe: Recipe, decided: Decided | None, executor: Executor | None, progress: Progress | None
+) -> RoundedNetwork:
+    """The network in few bits, or with factors of few levels."""
+    asked: dict[str, Any] = {name: getattr(recipe, name) for name in ("calibration", "refit_images", "seed")}
+    if (forms := _factors(recipe)) is not None:
+        assert recipe.rank is not None
+        return factor_network(task, recipe.rank, *forms, progress=progress, **asked)
+    return round_network(
+        task, recipe.bits, recipe.average_bits, group_size=recipe.group_size, solver=recipe.solver, executor=executor,
+        progress=progress, decided=decided, **asked,
+    )  # fmt: skip
+
+
+def _factors(recipe: Recipe) -> tuple[str, str] | None:
+    """The forms of the left and the right factor, where there are to be any."""
+    if recipe.factors is None:
+        return None
+    left, right = (form.strip() for form in recipe.factors.split(","))
+    return left, right
 
 
 def _decided(
@@ -166,11 +180,17 @@ def rounding_recipe(task: Task, settings: Mapping[str, Any]) -> Recipe:
 
 def check_rounding(recipe: Recipe) -> None:
     """Raise TaskError unless a recipe asks for bits, and for nothing that only compress() does."""
-    check_asked(recipe.bits, recipe.average_bits)
+    if (forms := _factors(recipe)) is None:
+        check_asked(recipe.bits, recipe.average_bits)
+    elif recipe.rank is None or recipe.given(("bits", "average_bits", "group_size", "solver")):
+        raise TaskError("factors take a rank, and no bits, average_bits, group_size or solver")
+    else:
+        FactorPair(1, *forms)
     if recipe.budget or recipe.choices or recipe.max_accuracy_drop is not None:
         raise TaskError("rounding takes bits or average_bits; a budget, a plan and an accuracy limit are of compress")
-    if recipe.preset != "curvature" or recipe.given(PRESET_ONLY):
-        raise TaskError(f"a preset, and {', '.join(PRESET_ONLY)}, are of compress: rounding takes bits or average_bits")
+    others = [name for name in PRESET_ONLY if name != "rank" or forms is None]
+    if recipe.preset != "curvature" or recipe.given(others):
+        raise TaskError(f"a preset, and {', '.join(others)}, are of compress: rounding takes bits or average_bits")
 
 
 def build(
@@ -213,14 +233,14 @@ def build(
     details["refused"] = {
         name: f"left in floats: {reasons.get(name, 'by the choice of bits')}"
         for name in shapes
-        if name not in network.layers
+        if name not in network.forms
     }
     details["layers"] = [
         {
             "name": name,
             "kind": shape.kind,
             "before": shape_facts(shape),
-            "after": shape_facts(shape) | _after(network, name),
+            "after": _after(network, name, shape),
         }
         for name, shape in shapes.items()
     ]
@@ -241,27 +261,38 @@ def _bytes(model: nn.Module) -> int:
 
 def _bits(model: nn.Module, network: RoundedNetwork) -> float:
     """Bits a weight of the original's layers that were rounded."""
-    weights = [model.get_submodule(name).get_parameter("weight") for name in network.layers]
+    weights = [model.get_submodule(name).get_parameter("weight") for name in network.forms]
     return 8 * sum(w.numel() * w.element_size() for w in weights) / max(sum(w.numel() for w in weights), 1)
 
 
 def _stored(network: RoundedNetwork) -> dict[str, dict[str, Any]]:
-    """Each rounded layer's form, its bytes, and what the search gained on its start."""
-    return {
-        name: {
-            **asdict(network.forms[name]),
-            "bytes": packed_bytes(layer, network.forms[name]),
-            "zeros": float((layer.levels == 0).double().mean()),
-            "start_error": layer.start_error,
-            "error": layer.error,
-        }
-        for name, layer in network.layers.items()
-    }
+    """Each changed layer's form, its bytes, and what the search gained on its start."""
+    found = {}
+    for name, form in network.forms.items():
+        told: dict[str, Any]
+        if isinstance(form, FactorPair):
+            parts = [network.layers[key] for key in (f"{name}.0", f"{name}.1") if key in network.layers]
+            told = {"bytes": _pair_bytes(network, name, form)}
+        else:
+            parts = [network.layers[name]]
+            told = {"bytes": packed_bytes(parts[0], form), "zeros": float((parts[0].levels == 0).double().mean())}
+        found[name] = {**asdict(form), **told, "start_error": parts[0].start_error, "error": parts[0].error}
+    return found
 
 
-def _after(network: RoundedNetwork, name: str) -> dict[str, Any]:
-    """What the report says of a layer that was rounded; a bias in floats comes on top."""
-    if name not in network.layers:
-        return {}
-    form, layer = network.forms[name], network.layers[name]
-    return {"form": form.label, "bytes": packed_bytes(layer, form) + 4 * len(layer.levels)}
+def _pair_bytes(network: RoundedNetwork, name: str, pair: FactorPair) -> int:
+    """Bytes of two factors, packed, at most."""
+    right, left = (network.model.get_submodule(f"{name}.{i}").get_parameter("weight") for i in (0, 1))
+    return pair.bytes(len(left), right[0].numel())
+
+
+def _after(network: RoundedNetwork, name: str, shape: LayerShape) -> dict[str, Any]:
+    """What the report says of a layer as it is now; a bias in floats comes on top of its levels."""
+    form = network.forms.get(name)
+    if form is None:
+        return shape_facts(shape)
+    if isinstance(form, FactorPair):
+        facts = shape_facts(replace(shape, method="svd", rank=(form.rank,)))
+        return facts | {"form": form.label, "bytes": _pair_bytes(network, name, form) + 4 * shape.out_channels}
+    layer = network.layers[name]
+    return shape_facts(shape) | {"form": form.label, "bytes": packed_bytes(layer, form) + 4 * len(layer.levels)}

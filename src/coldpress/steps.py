@@ -21,7 +21,7 @@ from coldpress.evidence import calibration_parts, measure_energy
 from coldpress.plan import Plan, Space
 from coldpress.pricing import Prices, extra_macs, price
 from coldpress.recipe import Recipe
-from coldpress.recovery import Settings, apart, distil, kept_heads, nearer, stream_inputs
+from coldpress.recovery import Settings, apart, distil, held, kept_heads, nearer, not_zero, stream_inputs
 from coldpress.run import Run
 from coldpress.single_channels import choose_channels
 from coldpress.space import find_space
@@ -252,6 +252,7 @@ def training_settings(recipe: Recipe) -> Settings:
         epochs=recipe.epochs,
         optimizer=recipe.optimizer,
         lr=recipe.lr,
+        schedule=recipe.schedule,
         weight_decay=recipe.weight_decay,
         batch_size=recipe.batch_size,
         mixup=recipe.mixup,
@@ -267,23 +268,25 @@ def recovered(run: Run, space: Space, student: nn.Module, plan: Plan) -> tuple[n
             logger.warning("no train data: there is no fine-tuning")
         return student, []
     settings = training_settings(recipe)
+    masks = not_zero(student) if recipe.retention_units == "weights" else {}
     curve: list[dict[str, Any]] = []
 
     def compute() -> dict[str, Tensor]:
-        history = distil(
-            student,
-            task.model,
-            task,
-            settings,
-            temperature=recipe.temperature,
-            weight=recipe.distil_weight,
-            hints=stream_inputs(space, plan),
-            hint_weight=recipe.hint_weight,
-            attention_weight=recipe.attention_weight,
-            heads=kept_heads(space, plan),
-            checkpoint_dir=work.path("checkpoints"),
-            progress=(lambda step, steps, loss: tell(step, steps)) if tell else None,
-        )
+        with held(student, masks):
+            history = distil(
+                student,
+                task.model,
+                task,
+                settings,
+                temperature=recipe.temperature,
+                weight=recipe.distil_weight,
+                hints=stream_inputs(space, plan),
+                hint_weight=recipe.hint_weight,
+                attention_weight=recipe.attention_weight,
+                heads=kept_heads(space, plan),
+                checkpoint_dir=work.path("checkpoints"),
+                progress=(lambda step, steps, loss: tell(step, steps)) if tell else None,
+            )
         for epoch in history.epochs:
             curve.append(
                 {"epoch": epoch.epoch, "train_loss": epoch.train_loss, "validation_accuracy": epoch.validation_score}

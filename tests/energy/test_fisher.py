@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from coldpress.energy.fisher import fisher_energy, mask_gradients
+from coldpress.energy.fisher import fisher_energy, mask_gradients, weight_fisher
 from coldpress.errors import TaskError
 from coldpress.network import evaluating, logits_of
 from coldpress.space import channel_groups
@@ -97,3 +97,23 @@ def test_single_units_cost_the_same_whatever_rank_and_alpha(rank: int, alpha: fl
     else:
         values = np.sort(np.linalg.eigvalsh(full))[::-1]
         assert np.linalg.eigvalsh(couplings)[::-1][:rank] == pytest.approx(alpha * values[:rank], abs=1e-12)
+
+
+def test_a_weights_fisher_is_the_mean_square_of_the_samples_gradients() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    model[0].weight.requires_grad_(False)
+    x, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1, 0])
+    found = weight_fisher(model, ["0", "2"], [x], labels)
+    assert not model[0].weight.requires_grad
+    assert model.training
+    step = 1e-6
+    with torch.no_grad():
+        for name, (i, j) in (("0", (1, 2)), ("2", (2, 3))):
+            weight, losses = model.get_submodule(name).weight, []
+            for move in (step, -2 * step):
+                weight[i, j] += move
+                losses.append(functional.cross_entropy(model(x), labels, reduction="none"))
+            weight[i, j] += step
+            slopes = (losses[0] - losses[1]) / (2 * step)
+            assert float(found[name][i, j]) == pytest.approx(float(slopes.square().mean()), rel=1e-6)

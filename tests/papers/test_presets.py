@@ -101,6 +101,8 @@ def test_published_steps_save_nothing(task: Task, tmp_path: Path) -> None:
         ({"preset": "qianets-legacy", "sparsity": 0.2, "rank": 4, "int8": "both"}, "no use for int8"),
         ({"preset": "qianets-legacy", "sparsity": 0.2, "rank": 4, "stages": 1}, "no use for stages"),
         ({"preset": "qianets-legacy", "sparsity": 0.2, "rank": 4, "eca_kernel": 0}, "no use for eca_kernel"),
+        ({"preset": "qianets", "sparsity": 0.2, "rank": 4, "retention_units": "weights"}, "no budget and no rank"),
+        ({"preset": "qianets", "budget": Budget(macs="50%"), "retention_units": "weights"}, "no budget and no rank"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
@@ -149,6 +151,17 @@ def test_the_settings_reach_the_steps(task: Task, tmp_path: Path) -> None:
         wanted = corrected(task.model, task.example_inputs, inputs, 0.3, None, **given).state_dict()
         same.append(all(torch.equal(tensor, wanted[name]) for name, tensor in tensors.items()))
     assert same == [True, False, False, False]
+
+
+def test_single_weights_stay_zero_and_save_nothing(task: Task, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"sparsity": 0.1, "entanglement": 0.0, "eca_kernel": 0, "retention_units": "weights"}
+    found = compress_by_preset(task, tmp_path / "run", "qianets", **settings, **QUICK)
+    assert found.metrics["original"]["parameters"] == found.metrics["compressed"]["parameters"]
+    for name, module in found.model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert float((module.weight == 0).double().mean()) == pytest.approx(0.1, abs=0.01), name
+    assert not torch.equal(found.model.get_submodule("head").bias, task.model.get_submodule("head").bias)
+    assert describe_preset(found.metrics["preset"]).endswith("held at zero: zeros, not smaller")
 
 
 def test_the_published_entanglement_takes_more_along(task: Task, tmp_path: Path) -> None:

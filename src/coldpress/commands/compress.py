@@ -81,6 +81,8 @@ def describe_preset(used: Mapping[str, Any]) -> str:
     """What QIANets' steps took: ``qianets: sparsity 0.500, no factors``."""
     rank = "no factors" if used["rank"] is None else f"factors of rank {used['rank']}"
     rank = f"ranks by {used['rank']}" if isinstance(used["rank"], str) else rank
+    if used.get("units") == "weights":
+        rank = "of single weights, held at zero: zeros, not smaller"
     return f"{used['name']}: sparsity {used['sparsity']:.3f}, {rank}"
 
 

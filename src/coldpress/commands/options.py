@@ -92,6 +92,15 @@ ECAKernel = Annotated[
     int | None,
     typer.Option(help="of the preset qianets: kernel of the channel attention, odd; 0: none; else by the paper's rule"),
 ]
+RetentionUnits = Annotated[
+    str | None,
+    typer.Option(
+        help=_says(
+            "retention_units",
+            "of the preset qianets: channels, or single weights, which become zeros: nothing is smaller",
+        )
+    ),
+]
 Solver = Annotated[
     str | None,
     typer.Option(help=_says("solver", f"{SOLVER_NAMES}, or a sampler, see coldpress solve --help")),
@@ -112,6 +121,10 @@ Int8 = Annotated[
 Epochs = Annotated[int | None, typer.Option(help=_says("epochs", "of distillation; 0 trains nothing"))]
 Rate = Annotated[float | None, typer.Option(help=_says("lr", "highest learning rate"))]
 Optimizer = Annotated[str | None, typer.Option(help=_says("optimizer", "sgd, adamw, adam or muon"))]
+Schedule = Annotated[
+    str | None,
+    typer.Option(help=_says("schedule", "of the learning rate: one_cycle (it rises, then falls) or constant")),
+]
 WeightDecay = Annotated[float | None, typer.Option(help=_says("weight_decay", "of weights, not of biases and norms"))]
 StepSize = Annotated[int | None, typer.Option(help=_says("batch_size", "samples a training step"))]
 Temperature = Annotated[float | None, typer.Option(help=_says("temperature", "of the distillation"))]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from coldpress.errors import TaskError
-from coldpress.network import logits_of
+from coldpress.network import evaluating, logits_of
 from coldpress.plan import ChannelGroup
 from coldpress.selection import Floats
 
@@ -92,6 +92,42 @@ def mask_gradients(
             loss = summed_loss(logits, None if labels is None else labels[part], seed + start)
             found[part] = torch.autograd.grad(loss, masks)[0] * (len(batch[0]) / len(logits)) ** 0.5
     return finite(found)
+
+
+def weight_fisher(
+    model: nn.Module, names: Sequence[str], inputs: Sequence[Tensor], labels: Tensor | None = None, *, seed: int = 0
+) -> dict[str, Tensor]:
+    """The diagonal of the Fisher information of layers' weights: mean squares of each sample's gradient.
+
+    Args:
+        model: the network; it is not changed.
+        names: of layers with a weight.
+        inputs: each ``(samples, ...)``; one sample is run at a time.
+        labels: as of `mask_gradients`.
+        seed: of the draw of labels.
+
+    Returns:
+        By name, in the weight's shape, float64 (nats of a sample by the weight squared).
+
+    Raises:
+        TaskError: outputs or gradients are not finite.
+    """
+    weights = [model.get_submodule(name).get_parameter("weight") for name in names]
+    sums = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
+    flags = [weight.requires_grad for weight in weights]
+    with evaluating(model), torch.enable_grad():
+        for weight in weights:
+            weight.requires_grad_(True)
+        try:
+            for i in range(len(inputs[0])):
+                logits = logits_of(model(*[tensor[i : i + 1] for tensor in inputs]))
+                loss = summed_loss(logits, None if labels is None else labels[i : i + 1], seed + i)
+                for total, own in zip(sums, torch.autograd.grad(loss / len(logits) ** 0.5, weights)):
+                    total += own.double().square()
+        finally:
+            for weight, flag in zip(weights, flags):
+                weight.requires_grad_(flag)
+    return {name: finite(total / len(inputs[0])) for name, total in zip(names, sums)}
 
 
 def summed_loss(logits: Tensor, labels: Tensor | None, seed: int) -> Tensor:

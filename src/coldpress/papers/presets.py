@@ -23,7 +23,7 @@ from coldpress.errors import BudgetError, TaskError
 from coldpress.evidence import Progress
 from coldpress.finish import finished
 from coldpress.keys import run_key
-from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected
+from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected, zeroed
 from coldpress.plan import Plan, Space
 from coldpress.recipe import Recipe
 from coldpress.recovery import check_attention, check_reached
@@ -133,7 +133,7 @@ def _recipe(task: Task, preset: str, budget: Budget | None, settings: Mapping[st
     given = Recipe().changed(own)
     if preset == "curvature":
         raise TaskError("the preset curvature is compress() itself: call that")
-    idle = given.given((*PLANNED, *(("stages", "eca_kernel") if preset == "qianets-legacy" else ())))
+    idle = given.given((*PLANNED, *(("stages", "eca_kernel", "retention_units") if preset == "qianets-legacy" else ())))
     if idle:
         raise TaskError(f"{preset} has no use for {', '.join(idle)}: leave that out")
     if given.choices or given.max_accuracy_drop is not None or given.memory is not None:
@@ -147,6 +147,11 @@ def _recipe(task: Task, preset: str, budget: Budget | None, settings: Mapping[st
         raise TaskError(f"rank is {given.rank!r}; qianets-legacy has one for all layers: give a whole number")
     if preset == "qianets" and bool(given.budget) == (given.sparsity is not None):
         raise TaskError("qianets takes either a --budget or a --sparsity, the share of each group's channels that goes")
+    if given.retention_units == "weights" and (given.budget or given.rank is not None):
+        raise TaskError(
+            "single weights become zeros, which takes no byte and no time away and which factors would undo: give "
+            "--sparsity, no budget and no rank"
+        )
     if given.rounds_weights() or given.device != HOST:
         raise TaskError(f"{preset} works on this machine and in floats: no device profile, no bits")
     steps.training_settings(given)
@@ -172,6 +177,15 @@ def _carried_out(task: Task, recipe: Recipe, tell: Progress | None) -> tuple[nn.
     table = LatencyTable(threads=recipe.threads, batch=recipe.batch)
     attention = recipe.eca_kernel != 0 and bool(attended_blocks(task.model, recipe.ignored_layers))
     rank = named_rule(recipe.rank) if isinstance(recipe.rank, str) else recipe.rank
+
+    if recipe.retention_units == "weights":
+        assert recipe.sparsity is not None
+        student = zeroed(
+            task.model, task.example_inputs, inputs, recipe.sparsity,
+            kernel=recipe.eca_kernel or None, attention=attention, entanglement=recipe.entanglement,
+            stages=recipe.stages, ignored=recipe.ignored_layers, seed=recipe.seed,
+        )  # fmt: skip
+        return student, {"sparsity": recipe.sparsity, "rank": None, "units": "weights"}
 
     def make(sparsity: float) -> nn.Module:
         return corrected(

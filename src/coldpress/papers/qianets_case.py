@@ -268,7 +268,7 @@ class Case:
     def _ours(self, method: str, ratios: Ratios) -> Row:
         """Our plan that is so many times smaller and faster."""
         limits = Budget(latency=f"{100 / ratios.faster:.4g}%", size=f"{100 / ratios.smaller:.4g}%")
-        names = ("optimizer", "lr", "weight_decay", "batch_size")
+        names = ("optimizer", "lr", "schedule", "weight_decay", "batch_size")
         training: dict[str, Any] = {name: getattr(self.settings, name) for name in names}
         count, folder = self.scale.calibration, self.folder / f"plan-{METHODS.index(method)}"
         try:

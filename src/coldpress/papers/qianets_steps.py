@@ -18,16 +18,17 @@ from torch import Tensor, nn
 from coldpress.cost.table import LatencyTable
 from coldpress.errors import SurgeryError
 from coldpress.network import LAYER_TYPES, replace_module, under
-from coldpress.recovery import recalibrate
+from coldpress.recovery import held, recalibrate
 from coldpress.space import channel_groups
 from coldpress.space.layers import layer_shapes
 from coldpress.space.rank_rules import Rule, ruled_rank
 from coldpress.surgery.channels import remove_channels
+from coldpress.surgery.dead import extend_masks, remove_dead_channels
 from coldpress.surgery.eca import insert_eca
 from coldpress.surgery.factorize import build_factors, factor_weights
 from coldpress.surgery.moments import collect_moments, factors
 from coldpress.surgery.refit import dense_weight
-from coldpress.surgery.retention import prune_channels
+from coldpress.surgery.retention import prune_channels, prune_weights
 
 logger = logging.getLogger("coldpress.papers")
 
@@ -140,6 +141,46 @@ def corrected(
         remove_channels(student, [(group, stay.numpy()) for group, stay in zip(groups, kept)])
     if rank is not None:
         factorise(student, example_inputs, inputs, rank, table, ignored)
+    if attention:
+        insert_eca(student, attended_blocks(student, ignored), example_inputs, kernel)
+    recalibrate(student, tuple(inputs))
+    return student
+
+
+def zeroed(
+    model: nn.Module,
+    example_inputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    sparsity: float,
+    *,
+    kernel: int | None = None,
+    attention: bool = True,
+    entanglement: float = 0.1,
+    stages: int = 3,
+    ignored: Sequence[str] = (),
+    seed: int = 0,
+) -> nn.Module:
+    """A copy of which single weights are zero, by softmax retention: size and time stay as they were.
+
+    Only channels that this leaves without effect go. Attention and BatchNorms are as of `corrected`.
+
+    Args:
+        model, example_inputs, inputs, kernel, attention, entanglement, stages, ignored, seed: as of `corrected`.
+        sparsity: share of every layer's weights that are zero, in [0, 1].
+
+    Raises:
+        SurgeryError: an argument is out of range, or there is no convolution and no linear layer.
+    """
+    check_amounts(sparsity, None, entanglement)
+    student = copy.deepcopy(model).eval()
+    modules = student.named_modules()
+    names = [name for name, module in modules if isinstance(module, LAYER_TYPES) and not under(name, ignored)]
+    shares = dict.fromkeys(names, sparsity)
+    masks = prune_weights(student, shares, entanglement=entanglement, stages=stages, seed=seed).masks
+    groups = list(channel_groups(student, example_inputs, ignored)[0].values())
+    with held(student, extend_masks(student, groups, masks)):
+        pass  # what it leaves behind are the zeros
+    remove_dead_channels(student, groups, example_inputs)
     if attention:
         insert_eca(student, attended_blocks(student, ignored), example_inputs, kernel)
     recalibrate(student, tuple(inputs))

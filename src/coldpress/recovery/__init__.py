@@ -4,7 +4,7 @@ from coldpress.recovery.attention import check_attention, kept_heads
 from coldpress.recovery.batchnorm import recalibrate
 from coldpress.recovery.distil import distil
 from coldpress.recovery.hints import stream_inputs
-from coldpress.recovery.masks import held
+from coldpress.recovery.masks import held, not_zero
 from coldpress.recovery.nearest import apart, nearer
 from coldpress.recovery.reached import check_reached
 from coldpress.recovery.settings import Settings, one_cycle
@@ -22,6 +22,7 @@ __all__ = [
     "held",
     "kept_heads",
     "nearer",
+    "not_zero",
     "one_cycle",
     "recalibrate",
     "stream_inputs",

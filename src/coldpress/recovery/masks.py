@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from coldpress.errors import TaskError
+from coldpress.network import LAYER_TYPES
 
 
 @contextmanager
@@ -39,6 +40,12 @@ def held(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
     finally:
         for module, kind in masked:
             parametrize.remove_parametrizations(module, kind, leave_parametrized=True)
+
+
+def not_zero(model: nn.Module) -> dict[str, Tensor]:
+    """Masks that keep the zeros which convolutions and linears have: by module, in the shape of its ``weight``."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYER_TYPES)}
+    return {name: module.get_parameter("weight").detach() != 0 for name, module in layers.items()}
 
 
 class _Masked(nn.Module):
