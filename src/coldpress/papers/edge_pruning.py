@@ -194,11 +194,12 @@ class EdgePruning:
             settings = Settings(
                 epochs=self.scale.epochs, lr=2e-5, optimizer="adamw", batch_size=32, weight_decay=0, seed=row.seed
             )
-            distil(student, self.task.model, self.task, settings, temperature=2.0)
+            history = distil(student, self.task.model, self.task, settings, temperature=2.0)
         share = sum(int((~mask).sum()) for mask in stay.values()) / sum(p.numel() for p in student.parameters())
         found = self._reported(self.task.evaluate(student, self.task.report_split))
         size = {"milliseconds": row.milliseconds, "megabytes": self.megabytes, "sparsity": share}
-        return {**found, **size, "note": self._training()}
+        kept = "" if history.best else ", which made it no better on validation data: as it was"
+        return {**found, **size, "note": self._training() + kept}
 
     def _physical(
         self, seed: int, budget: str, epochs: int, choices: Sequence[str], recipe: Mapping[str, Any]
