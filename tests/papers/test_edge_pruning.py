@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import coldpress as cp
 from coldpress.cli import app
-from coldpress.commands.reproduce_edge_pruning import markdown
+from coldpress.commands.reproduce_edge_pruning import all_cells, markdown
 from coldpress.energy.fisher import summed_loss
 from coldpress.papers.edge_curvature import amounts_by_curvature
 from coldpress.papers.edge_masks import masked, prunable, smallest
@@ -130,6 +130,7 @@ def test_corrected_searches_have_the_same_evaluations_and_every_seed(rows: list[
         trained = next(r for r in of(rows, "corrected", f"{row.method}, distilled") if r.seed == row.seed)
         assert trained.sparsity >= row.sparsity * 0.5
         assert trained.note == "1 epoch of 100 samples"
+        assert trained.facts["best_epoch"] in (0, 1)
         assert row.facts["comparison"]["difference"] == pytest.approx(row.accuracy - 1.0)
 
 
@@ -178,6 +179,14 @@ def test_the_table_marks_what_is_published(rows: list[Row]) -> None:
     assert "91.40 %" in text
     assert "178.64" in text
     assert text.count("; 2 seeds |") == 2 * (len(METHODS) + 1) + 2
+
+
+def test_what_training_did_not_help_is_told() -> None:
+    seeds = [Row("corrected", "x", 0.9, seed=i, note="1 epoch", facts={"best_epoch": i}) for i in range(2)]
+    ((*_, note),) = all_cells(seeds)
+    assert note == "1 epoch; 1 of 2 no better by validation data, and left as they were; 2 seeds"
+    ((*_, note),) = all_cells(seeds[1:])
+    assert note == "1 epoch"
 
 
 def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,8 @@ def _cells(rows: Sequence[Row]) -> list[str]:
     interval = formats.interval(done[0].interval) + (" (first seed)" if seeds else "") if done[0].interval else ""
     if len(done) < len(rows):
         seeds = f"; {len(done)} of {len(rows)} seeds, " + next(row.note for row in rows if row.accuracy is None)
+    kept = sum(row.facts.get("best_epoch") == 0 for row in done)
+    left = f"; {kept} of {len(done)} no better by validation data, and left as they were" if kept else ""
     return [
         title,
         spread(lambda row: row.accuracy, lambda v: formats.percent(v, 2)),
@@ -101,5 +103,5 @@ def _cells(rows: Sequence[Row]) -> list[str]:
         spread(lambda row: row.milliseconds, lambda v: f"{v:.2f}"),
         spread(lambda row: row.megabytes, lambda v: f"{v:.1f}"),
         spread(lambda row: row.sparsity, formats.percent),
-        done[0].note + seeds,
+        done[0].note + left + seeds,
     ]

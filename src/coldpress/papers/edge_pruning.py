@@ -198,8 +198,8 @@ class EdgePruning:
         share = sum(int((~mask).sum()) for mask in stay.values()) / sum(p.numel() for p in student.parameters())
         found = self._reported(self.task.evaluate(student, self.task.report_split))
         size = {"milliseconds": row.milliseconds, "megabytes": self.megabytes, "sparsity": share}
-        kept = "" if history.best else ", which made it no better on validation data: as it was"
-        return {**found, **size, "note": self._training() + kept}
+        found["facts"]["best_epoch"] = history.best
+        return {**found, **size, "note": self._training()}
 
     def _physical(
         self, seed: int, budget: str, epochs: int, choices: Sequence[str], recipe: Mapping[str, Any]
