@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 import coldpress as cp
-from coldpress.bit_choice import matrix
-from coldpress.few_bits import nearer, packed_bytes
+from coldpress.few_bits.choice import matrix
+from coldpress.few_bits.network import nearer, packed_bytes
 from coldpress.surgery.round_layers import round_layers
 from record import Record, arguments, one_thread, spread, task_of
 

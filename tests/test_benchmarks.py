@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import coldpress as cp
-from coldpress.bit_choice import roundable
+from coldpress.few_bits.choice import roundable
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the scripts are in the repository alone")

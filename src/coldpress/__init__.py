@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from coldpress import errors, zoo
     from coldpress.artifact import load
     from coldpress.budget import Budget
-    from coldpress.few_bits import RoundedNetwork, round_network
-    from coldpress.few_factors import factor_network
+    from coldpress.few_bits.artifact import RoundedResult, round_to_artifact
+    from coldpress.few_bits.factors import factor_network
+    from coldpress.few_bits.network import RoundedNetwork, round_network
     from coldpress.packed import PackedSize, pack_weights
     from coldpress.pipeline import Preview, Result, compress, predict
     from coldpress.plan import Plan, Space
     from coldpress.problem import Cost, Energy, Factor, Problem
     from coldpress.recipe import Recipe
-    from coldpress.rounded import RoundedResult, round_to_artifact
     from coldpress.selection import Selection
     from coldpress.solvers import Answer, solve
     from coldpress.solvers.select import Selected, select
@@ -68,14 +68,14 @@ __all__ = [
 _HOMES = {
     "artifact": ("load",),
     "budget": ("Budget",),
-    "few_bits": ("RoundedNetwork", "round_network"),
-    "few_factors": ("factor_network",),
+    "few_bits.network": ("RoundedNetwork", "round_network"),
+    "few_bits.factors": ("factor_network",),
     "packed": ("PackedSize", "pack_weights"),
     "pipeline": ("Preview", "Result", "compress", "predict"),
     "plan": ("Plan", "Space"),
     "problem": ("Cost", "Energy", "Factor", "Problem"),
     "recipe": ("Recipe",),
-    "rounded": ("RoundedResult", "round_to_artifact"),
+    "few_bits.artifact": ("RoundedResult", "round_to_artifact"),
     "selection": ("Selection",),
     "solvers": ("Answer", "solve"),
     "solvers.select": ("Selected", "select"),

@@ -15,11 +15,11 @@ from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
 from coldpress.errors import ArtifactError
 from coldpress.executors import open_executor
+from coldpress.few_bits.artifact import RoundedResult, check_rounding, round_to_artifact
 from coldpress.proof import reproduce_command
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 from coldpress.report.tables import final_table
-from coldpress.rounded import RoundedResult, check_rounding, round_to_artifact
 
 
 def run(recipe: Recipe, folder: Path | None, overwrite: bool, executor: str = "none", processes: int = 1) -> None:

@@ -17,12 +17,12 @@ from torch import nn
 
 from coldpress import proof
 from coldpress.artifact import PACKED, check_output, put_in_place
-from coldpress.bit_choice import Decided, decide_forms, reasons_for_floats
 from coldpress.errors import TaskError
 from coldpress.evidence import Progress
 from coldpress.facts import correlated
-from coldpress.few_bits import RoundedNetwork, check_asked, packed_bytes, round_network
-from coldpress.few_factors import factor_network
+from coldpress.few_bits.choice import Decided, decide_forms, reasons_for_floats
+from coldpress.few_bits.factors import factor_network
+from coldpress.few_bits.network import RoundedNetwork, check_asked, packed_bytes, round_network
 from coldpress.keys import run_key
 from coldpress.layer_shape import LayerShape
 from coldpress.packed import pack_weights

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import coldpress as cp
-from coldpress import bit_choice, rounded
 from coldpress.artifact import PACKED, read_metrics, read_plan
 from coldpress.errors import ArtifactError, BudgetError, SpaceError, TaskError
-from coldpress.few_bits import packed_bytes
+from coldpress.few_bits import artifact as rounded
+from coldpress.few_bits import choice as bit_choice
+from coldpress.few_bits.network import packed_bytes
 from coldpress.recipe import Recipe
 from coldpress.report import render
 from coldpress.runtime.sessions import run, session

@@ -9,9 +9,8 @@ import dimod
 import pytest
 from dimod.serialization import coo as dimods
 
-from coldpress import coo
 from coldpress.errors import PlanError
-from coldpress.interchange import read
+from coldpress.interchange import coo, read
 
 
 def test_exponents_comments_and_a_late_header_are_read() -> None:
@@ -30,7 +29,7 @@ def test_the_vartype_is_of_the_header_or_given(tmp_path: Path, caplog: pytest.Lo
     (tmp_path / "a.coo").write_text("0 1 -1\n")
     assert read(tmp_path / "a.coo", "SPIN").model.vartype is dimod.SPIN
     assert not caplog.records
-    with caplog.at_level(logging.WARNING, "coldpress.coo"):
+    with caplog.at_level(logging.WARNING, "coldpress.interchange.coo"):
         assert read(tmp_path / "a.coo").model.vartype is dimod.BINARY
     assert "read as BINARY" in caplog.text
     with pytest.raises(PlanError, match="line 1 says vartype SPIN, but BINARY was given"):

@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
-from coldpress import (
-    cli_benchmark,
-    cli_compress,
-    cli_evaluate,
-    cli_inspect,
-    cli_reproduce,
-    cli_round,
-    cli_search,
-    cli_solve,
-    cli_train,
+from coldpress.cli import (
+    benchmark,
+    compress,
+    evaluate,
+    inspect,
+    reproduce,
+    round,
+    search,
+    solve,
+    train,
 )
 from coldpress.commands.terminal import Guarded, start_logging
 from coldpress.memory import keep_freed_memory
@@ -53,16 +53,16 @@ def main(
     keep_freed_memory()
 
 
-app.command()(cli_compress.demo)
-app.command()(cli_compress.compress)
-app.command()(cli_inspect.inspect)
-app.command("round")(cli_round.round_weights)
-app.command()(cli_search.search)
-app.command()(cli_search.worker)
-app.command()(cli_train.train)
-app.command()(cli_solve.solve)
-app.command()(cli_solve.embed)
-app.command()(cli_evaluate.evaluate)
+app.command()(compress.demo)
+app.command()(compress.compress)
+app.command()(inspect.inspect)
+app.command("round")(round.round_weights)
+app.command()(search.search)
+app.command()(search.worker)
+app.command()(train.train)
+app.command()(solve.solve)
+app.command()(solve.embed)
+app.command()(evaluate.evaluate)
 
 
 @app.command()
@@ -87,5 +87,5 @@ def report(folder: Annotated[Path, typer.Argument(help="an artifact's folder")])
     typer.echo(render(folder))
 
 
-app.add_typer(cli_benchmark.app, name="benchmark")
-app.add_typer(cli_reproduce.app, name="reproduce")
+app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(reproduce.app, name="reproduce")

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from coldpress.bit_choice import FORMS, Decided, decide_forms, matrix, roundable, teller
 from coldpress.errors import TaskError
 from coldpress.evidence import Progress
+from coldpress.few_bits.choice import FORMS, Decided, decide_forms, matrix, roundable, teller
 from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
 from coldpress.surgery.factor_layers import FactorPair

@@ -18,7 +18,7 @@ import numpy as np
 
 from coldpress.errors import PlanError
 
-logger = logging.getLogger("coldpress.coo")
+logger = logging.getLogger("coldpress.interchange.coo")
 VARTYPES = ("BINARY", "SPIN")
 _VARTYPE = re.compile(r"\bvartype\s*[:=]\s*(\S+)", re.IGNORECASE)
 _OFFSET = re.compile(r"\s*offset\s*[:=]\s*(\S+)\s*", re.IGNORECASE)

@@ -13,10 +13,10 @@ from torch import nn
 
 from coldpress.artifact import PACKED, load, read_plan
 from coldpress.errors import SpaceError, SurgeryError, TaskError
-from coldpress.few_bits import RoundedNetwork
-from coldpress.few_factors import factor_network
+from coldpress.few_bits.artifact import round_to_artifact
+from coldpress.few_bits.factors import factor_network
+from coldpress.few_bits.network import RoundedNetwork
 from coldpress.packed import pack_weights
-from coldpress.rounded import round_to_artifact
 from coldpress.runtime.sessions import run, session
 from coldpress.surgery.factor_layers import FactorPair, factor_layers
 from coldpress.surgery.factorized import Factorized

@@ -13,10 +13,10 @@ import numpy as np
 from dimod.serialization import fileview
 from numpy.typing import NDArray
 
-from coldpress import coo
-from coldpress.constrained import check_size, lay_out, problem_of
 from coldpress.errors import PlanError
 from coldpress.files import write_text
+from coldpress.interchange import coo
+from coldpress.interchange.constrained import check_size, lay_out, problem_of
 from coldpress.problem import Problem
 
 TOLERANCE = 1e-6
@@ -129,7 +129,7 @@ def of_bqm(model: dimod.BinaryQuadraticModel) -> Read:
 
 
 def of_cqm(model: dimod.ConstrainedQuadraticModel) -> Read:
-    """A constrained model of binary variables as a problem; see `coldpress.constrained` for how.
+    """A constrained model of binary variables as a problem; see `coldpress.interchange.constrained` for how.
 
     Raises:
         PlanError: a variable is not binary, a constraint is soft, or a bias is not finite.

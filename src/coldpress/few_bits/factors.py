@@ -9,10 +9,10 @@ import copy
 import math
 from collections.abc import Sequence
 
-from coldpress.bit_choice import matrix, reasons_for_floats, roundable, teller
 from coldpress.errors import SpaceError
 from coldpress.evidence import Progress
-from coldpress.few_bits import RoundedNetwork
+from coldpress.few_bits.choice import matrix, reasons_for_floats, roundable, teller
+from coldpress.few_bits.network import RoundedNetwork
 from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
 from coldpress.space.layers import layer_shapes

@@ -12,7 +12,7 @@ from torch import nn
 
 from coldpress.artifact import load
 from coldpress.errors import BudgetError, SurgeryError, TaskError
-from coldpress.few_bits import Form, packed_bytes, round_network
+from coldpress.few_bits.network import Form, packed_bytes, round_network
 from coldpress.packed import pack_weights
 from coldpress.surgery.round_layers import round_layers
 from coldpress.task import Task
