@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from coldpress.plan import Plan
 from coldpress.pretrained import save_pretrained
 from coldpress.space import find_space
 from coldpress.surgery.apply import apply_plan
+from coldpress.surgery.structure import Dropped
 
 transformers = pytest.importorskip("transformers", reason="needs the extra coldpress[hf]")
 
@@ -68,6 +70,56 @@ def test_the_tokenizer_is_written_beside_so_that_texts_can_be_read(tmp_path: Pat
     again = read_task(cp.Recipe(model=f"hf:{tmp_path / 'small'}", data=str(texts)))
     assert [row.tolist() for row in again.test.ids] == [row.tolist() for row in task.test.ids]
     assert torch.allclose(again.evaluate(again.model).logits, task.evaluate(small).logits, atol=1e-5)
+
+
+def decoder(kind: str, place: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A tiny classifier of texts of this kind, and inputs of it; the last two of Qwen2's layers see four tokens."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes |= {"vocab_size": 16, "intermediate_size": 32, "max_position_embeddings": 16, "pad_token_id": 0}
+    near = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1} if kind == "Qwen2" else {}
+    config = getattr(transformers, f"{kind}Config")(initializer_range=0.5, **sizes, **near)
+    getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(place)
+    ids = torch.randint(1, 16, (3, 6))
+    return cp.zoo.model(f"hf:{place}"), (ids, torch.ones_like(ids))
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2"])
+def test_a_dropped_layer_leaves_every_list_of_the_configuration(kind: str, tmp_path: Path) -> None:
+    model, inputs = decoder(kind, tmp_path / "whole")
+    small = copy.deepcopy(model)
+    small.model.model.layers[0] = Dropped()
+    assert save_pretrained(small, tmp_path / "small", inputs)
+    again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "small").eval()
+    assert again.config.num_hidden_layers == 2
+    if kind == "Qwen2":
+        assert model.model.config.layer_types == ["full_attention", "sliding_attention", "sliding_attention"]
+        assert again.config.layer_types == ["sliding_attention", "sliding_attention"]
+    with torch.no_grad():
+        assert torch.allclose(again(input_ids=inputs[0], attention_mask=inputs[1]).logits, small(*inputs), atol=1e-5)
+
+
+def test_a_form_that_cannot_be_written_is_told_and_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unwritable:
+        def save_pretrained(self, folder: Path) -> None:
+            assert (folder / "config.json").is_file()
+            raise LookupError("no such token")
+
+    model, inputs = decoder("Llama", tmp_path / "whole")
+    assert not save_pretrained(model, tmp_path / "pretrained", inputs, Unwritable())
+    assert not (tmp_path / "pretrained").exists()
+    assert "pretrained is left out, as it cannot be written: no such token" in caplog.text
+
+
+def test_a_configuration_that_refuses_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "coldpress.zoo")
+    model, inputs = decoder("Qwen2", tmp_path / "whole")
+    model.model.config.layer_types = ["full_attention"]  # of another number of layers, as it would be of a list unknown
+    assert not save_pretrained(model, tmp_path / "pretrained", inputs)
+    assert not (tmp_path / "pretrained").exists()
+    assert caplog.records
 
 
 def test_a_vit_is_written_with_its_preprocessor(tmp_path: Path) -> None:
