@@ -158,6 +158,31 @@ def test_a_line_that_is_no_object_is_told_by_its_number(line: str, tmp_path: Pat
         read(tmp_path / "all.jsonl", Words())
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "says"),
+    [
+        ("all.csv", ["sentence,label", "good,1", "", "so, so,0"], "line 4 of .* has 3 fields, and the header 2: put"),
+        ("all.csv", ["sentence,label", '"so, so\nand so",0', "bad"], "line 4 of .* has 1 fields, and the header 2"),
+        ("all.tsv", ["sentence\tlabel", '"a\t1', "b\tc\t0"], "line 3 of .* has 3 fields, and the header 2: take tabs"),
+    ],
+)
+def test_a_row_that_is_longer_or_shorter_than_the_header_is_told_by_its_line(
+    name: str, lines: list[str], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("\n".join(lines))
+    with pytest.raises(TaskError, match=says):
+        read(tmp_path / name, Words())
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_mark_of_the_byte_order_is_no_part_of_the_first_column(kind: str, tmp_path: Path) -> None:
+    lines = [f'{{"sentence": "{text}", "label": {label}}}' for text, label in distinct(20)]
+    if kind == "csv":
+        lines = ["sentence,label", *(f'"{text}",{label}' for text, label in distinct(20))]
+    (tmp_path / f"all.{kind}").write_text("\r\n".join(lines), encoding="utf-8-sig")
+    assert sum(len(part) for part in read(tmp_path / f"all.{kind}", Words()) if part is not None) == 20
+
+
 def test_a_tokenizer_that_cannot_fill_up_is_refused(tmp_path: Path) -> None:
     class Bare(Words):
         pad_token_id = None  # type: ignore[assignment]

@@ -193,13 +193,28 @@ def _rows(path: Path, kind: str | None) -> Iterator[Row]:
             raise TaskError(f"{path} needs pyarrow; install it with: pip install 'coldpress[hf]'") from error
         yield from parquet.read_table(path).to_pylist()
         return
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+    how: dict[str, Any] = {"mode": "rt", "encoding": "utf-8-sig"}  # Excel begins a file with a mark
+    with gzip.open(path, **how) if path.suffix == ".gz" else path.open(**how) as lines:
         if kind == ".jsonl":
             yield from _objects(path, lines)
         elif kind == ".tsv":  # no quoting: quotation marks are text
-            yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            yield from _records(path, reader, "take tabs out of its texts")
         else:
-            yield from csv.DictReader(lines)
+            yield from _records(path, csv.reader(lines), "put texts that hold commas in quotation marks")
+
+
+def _records(path: Path, reader: Any, remedy: str) -> Iterator[Row]:
+    """Rows under a header; blank lines are none. Raises TaskError where one has more or fewer fields."""
+    head = next(reader, [])
+    for row in reader:
+        if row and len(row) != len(head):
+            raise TaskError(
+                f"line {reader.line_num} of {path} has {len(row)} fields, and the header {len(head)}: {remedy}, or "
+                "leave the line out"
+            )
+        if row:
+            yield dict(zip(head, row))
 
 
 def _objects(path: Path, lines: Iterable[str]) -> Iterator[Row]:
