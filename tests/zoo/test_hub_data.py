@@ -64,6 +64,38 @@ def test_a_data_set_that_is_nowhere_is_told_as_it_was_sought(monkeypatch: pytest
         hub_data.read(f"{tmp_path}/none", Words())
 
 
+@pytest.fixture
+def parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the hub has them, still empty; what the library keeps of it goes away too."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    return tmp_path / "set"
+
+
+def write(folder: Path, data: Any) -> str:
+    for part, rows in data.items():
+        rows.to_parquet(folder / "data" / f"{part}-00000-of-00001.parquet")
+    return str(folder)
+
+
+def test_a_folder_of_parquet_files_is_read_with_its_names_of_classes(parquet: Path) -> None:
+    name = write(parquet, made(["bad", "good"], train=[0, 1] * 10, validation=[1, 0, 1], test=[-1, -1]))
+    train, validation, test = hub_data.read(name, Words())
+    assert train is not None
+    assert validation is not None
+    assert test is not None
+    assert (len(train) + len(validation), test.labels.tolist(), test.classes) == (20, [1, 0, 1], ("bad", "good"))
+
+
+@pytest.mark.parametrize("parts", [{"first": [0, 1], "second": [1, 0]}, {"train": [-1, -1], "test": [-1]}])
+def test_a_data_set_of_which_nothing_can_be_read_is_told_with_its_splits(
+    parts: dict[str, list[int]], parquet: Path
+) -> None:
+    name = write(parquet, made(**parts))
+    with pytest.raises(TaskError, match=rf"has the splits {', '.join(parts)}; none of those that are read \(train, "):
+        hub_data.read(name, Words())
+
+
 def test_classes_are_numbered_as_the_model_names_them(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

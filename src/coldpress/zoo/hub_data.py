@@ -27,7 +27,7 @@ def read(name: str, encode: Encode, seed: int = 0) -> text.Parts:
         seed: of the splits.
 
     Raises:
-        TaskError: datasets is not installed, or there is no such data set.
+        TaskError: datasets is not installed, there is no such data set, or no part of it that is known has labels.
     """
     whole = _load(name)
     found: dict[str, TokenData | None] = dict.fromkeys(text.PARTS)
@@ -44,6 +44,12 @@ def read(name: str, encode: Encode, seed: int = 0) -> text.Parts:
             rows = [{**row, column: None if row[column] in (None, -1) else names[row[column]]} for row in rows]
             classes = classes or _order(names, getattr(encode, "class_names", ()), source)
         found[part], classes = text.encoded(rows, encode, source, classes)
+    if not any(part is not None for part in found.values()):
+        wanted = ", ".join(name for names in text.PARTS.values() for name in names)
+        raise TaskError(
+            f"the data set hf:{name} has the splits {', '.join(whole)}; none of those that are read ({wanted}) has "
+            "labelled rows: save the splits to files, and name them, as in tsv:train=FILE,test=FILE"
+        )
     return text.completed(found["train"], found["validation"], found["test"], seed)
 
 
