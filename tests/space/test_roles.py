@@ -64,17 +64,19 @@ def pictures() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return Images(transformers.ViTForImageClassification(config)).eval(), (torch.randn(2, 3, 16, 16),)
 
 
-def fused() -> tuple[nn.Module, tuple[Tensor, ...]]:
+def fused(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     timm = pytest.importorskip("timm", reason="needs the extra coldpress[timm]")
     torch.manual_seed(0)
     sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "num_heads": 4, "depth": 2, "num_classes": 5}
-    return timm.create_model("vit_tiny_patch16_224", **sizes).eval(), (torch.randn(2, 3, 16, 16),)
+    return timm.create_model(name, **sizes).eval(), (torch.randn(2, 3, 16, 16),)
 
 
 SUBJECTS: dict[str, Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]] = {
     **{make: lambda make=make: texts(make) for make in MAKES},  # type: ignore[misc]
     "ViT": pictures,
-    "ViT with fused queries, keys and values": fused,
+    "ViT with fused queries, keys and values": lambda: fused("vit_tiny_patch16_224"),
+    "DeiT of timm": lambda: fused("deit_tiny_patch16_224"),
+    "DeiT of timm with a distilled head": lambda: fused("deit_tiny_distilled_patch16_224"),
 }
 
 
