@@ -206,7 +206,7 @@ def _rows(path: Path, kind: str | None) -> Iterator[Row]:
 
 def _records(path: Path, reader: Any, remedy: str) -> Iterator[Row]:
     """Rows under a header; blank lines are none. Raises TaskError where one has more or fewer fields."""
-    head = next(reader, [])
+    head: list[str] = next(reader, [])
     for row in reader:
         if row and len(row) != len(head):
             raise TaskError(
