@@ -19,10 +19,13 @@ import coldpress as cp
 from coldpress.cli import app
 from coldpress.commands.reproduce_edge_pruning import all_cells, markdown
 from coldpress.energy.fisher import summed_loss
+from coldpress.keys import digests
 from coldpress.papers.edge_curvature import amounts_by_curvature
 from coldpress.papers.edge_masks import masked, prunable, smallest
 from coldpress.papers.edge_pruning import EdgePruning
+from coldpress.papers.edge_pruning_figure import svg
 from coldpress.papers.edge_pruning_table import AMOUNTS, METHODS, PUBLISHED, SCALES, Row
+from command_line import words
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -181,6 +184,47 @@ def test_the_table_marks_what_is_published(rows: list[Row]) -> None:
     assert text.count("; 2 seeds |") == 2 * (len(METHODS) + 1) + 2
 
 
+def test_weights_and_the_data_of_every_split_tell_a_task_from_others() -> None:
+    generator = torch.Generator().manual_seed(1)
+    splits = {split: torch.randn(20, 12, generator=generator) for split in ("train", "validation", "test")}
+
+    def made(model: nn.Module, changed: str = "") -> dict[str, str]:
+        inputs = {split: x + (split == changed) for split, x in splits.items()}
+        data = {split: torch.utils.data.TensorDataset(x, torch.arange(20) % 3) for split, x in inputs.items()}
+        return digests(cp.Task(model, splits["test"][:1], **data))
+
+    same, other = made(Net()), Net()
+    with torch.no_grad():
+        other.head.bias[0] += 1
+    assert made(Net()) == same
+    assert [name for name, value in made(other).items() if value != same[name]] == ["weights_digest"]
+    for split in splits:
+        assert [name for name, value in made(Net(), split).items() if value != same[name]] == ["data_digest"]
+
+
+def test_the_figure_names_every_row_and_shows_who_is_taken_for_whom(rows: list[Row]) -> None:
+    figure = svg(rows)
+    for row in rows:
+        assert f"{row.kind}: {row.method}{' (skipped)' if row.accuracy is None else ''}<" in figure
+    (teacher,) = of(rows, "as published", "teacher")
+    shown = sum(row.seed == 0 and row.method.endswith("masks, distilled") for row in rows) + 2
+    assert figure.count(">predicted<") == shown
+    assert sum(map(sum, teacher.facts["confusion"])) == 80
+    assert all(f">{teacher.facts['confusion'][i][i]}<" in figure for i in range(3))
+    assert "(skipped)" in svg([Row("corrected", "nothing", None)])
+
+
+def test_nsga2_has_generations_in_as_many_evaluations_as_there_are(experiment: EdgePruning) -> None:
+    assert [SCALES[name].population for name in ("tiny", "short", "paper")] == [2, 5, 12]
+    several = EdgePruning(experiment.task, replace(experiment.scale, evaluations=12), experiment.folder)
+    found = {name: several._searched(name, 1) for name in ("nsga2", "random")}
+    assert found["nsga2"]["note"] == "12 evaluations each, 3 a generation"
+    study = optuna.create_study(sampler=several._sampler("nsga2", 1))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=12)
+    generations = [value for trial in study.trials for key, value in trial.system_attrs.items() if "generation" in key]
+    assert max(generations) == 3
+
+
 def test_what_training_did_not_help_is_told() -> None:
     seeds = [Row("corrected", "x", 0.9, seed=i, note="1 epoch", facts={"best_epoch": i}) for i in range(2)]
     ((*_, note),) = all_cells(seeds)
@@ -204,13 +248,25 @@ def test_the_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(rows) == 3 + 3 + 2 * (2 + len(METHODS)) + 4
     assert len((out / "iterations.csv").read_text().splitlines()) == 6
     assert "as published: q-bit search" in (out / "table.md").read_text()
+    figure = (out / "figure.svg").read_text()
+    assert [row["method"] for row in rows if f"{row['kind']}: {row['method']}" not in figure] == []
     monkeypatch.setattr(EdgePruning, "_masked", made_again)
     again = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given])
     assert again.exit_code == 0, again.output
     assert untimed(json.loads((out / "results.json").read_text())["rows"]) == untimed(rows)
     changed = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given, "--seed", "1"])
     assert changed.exit_code == 2
-    assert "other settings (seed)" in " ".join(changed.output.split())
+    assert "other settings (seed, data_digest)" in " ".join(changed.output.split())
+    model.write_text(model.read_text().replace("manual_seed(0)", "manual_seed(1)"))
+    anew = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given])
+    assert anew.exit_code == 2
+    assert "other settings (weights_digest); choose another --out, or give --overwrite to start anew" in words(anew)
+    found = json.loads((out / "results.json").read_text())
+    del found["settings"]["weights_digest"], found["settings"]["data_digest"]
+    (out / "results.json").write_text(json.dumps(found))
+    old = CliRunner().invoke(app, ["reproduce", "edge-pruning", *given])
+    assert old.exit_code == 2
+    assert "settings (weights_digest, which they do not tell, data_digest, which they do not tell)" in words(old)
     other = ["edge-pruning", *given[:-1], "x", "--scale", "x"]
     for wrong, says in ((["nothing", *given], "No such command 'nothing'"), (other, "scale is")):
         refused = CliRunner().invoke(app, ["reproduce", *wrong])

@@ -44,4 +44,6 @@ def test_it_runs_and_shows_the_comparison_and_the_search(tmp_path: Path, monkeyp
     ):
         assert row in table
     assert len(outputs(found, "image/png")) == 1
+    (drawing,) = outputs(found, "image/svg+xml")
+    assert "corrected: coldpress, macs=60%" in drawing
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])  # nothing is left where it ran

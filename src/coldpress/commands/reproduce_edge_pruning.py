@@ -15,26 +15,29 @@ from coldpress.commands import results
 from coldpress.commands.subject import read_task
 from coldpress.commands.terminal import out, progress_bars
 from coldpress.errors import TaskError
+from coldpress.files import write_text
+from coldpress.keys import digests
 from coldpress.papers.edge_pruning import EdgePruning
+from coldpress.papers.edge_pruning_figure import svg
 from coldpress.papers.edge_pruning_table import SCALES, Row
 from coldpress.recipe import Recipe
 from coldpress.report import formats
 
 HEADS = ("", "accuracy", "95 % interval", "change, points", "ms a sample", "MB", "zeros", "")
-TITLE, WORK, ITERATIONS = "Edge pruning by a q-bit search", "work", "iterations.csv"
+TITLE, WORK, ITERATIONS, FIGURE = "Edge pruning by a q-bit search", "work", "iterations.csv", "figure.svg"
 
 
 def run(recipe: Recipe, scale: str, folder: Path, overwrite: bool, settings: dict[str, Any]) -> None:
     """The q-bit search of transformers: published, as published on this task, and corrected; what is not there yet."""
     results.check_scale(scale, SCALES)
-    given = {name: getattr(recipe, name) for name in ("model", "weights", "data", "seed")}
-    same = results.same(**given, scale=asdict(SCALES[scale]))
-    earlier = results.begin(folder, overwrite, same)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    known = [Row(**row) for row in earlier.get("rows", []) if row["accuracy"] is not None]
     task = read_task(recipe)
     if task.validation is None or task.test is None:
         raise TaskError("searching, choosing and reporting need data of their own: give train, validation and test")
+    given = {name: getattr(recipe, name) for name in ("model", "weights", "data", "seed")}
+    same = results.same(**given, **digests(task), scale=asdict(SCALES[scale]))
+    earlier = results.begin(folder, overwrite, same)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    known = [Row(**row) for row in earlier.get("rows", []) if row["accuracy"] is not None]
     head = results.head(recipe, scale=scale, settings=same)
     if not earlier:
         shutil.rmtree(folder / WORK, ignore_errors=True)
@@ -49,8 +52,10 @@ def run(recipe: Recipe, scale: str, folder: Path, overwrite: bool, settings: dic
         rows = experiment.timed(rows)
         results.write(folder, {**head, "rows": [asdict(row) for row in rows]}, markdown(rows))
     write_iterations(rows, folder / ITERATIONS)
+    write_text(folder / FIGURE, svg(rows))
     out.print(results.shown(TITLE, HEADS, all_cells(rows)))
-    out.print(f"Wrote {folder}: {results.RESULTS}, {results.TABLE}, {ITERATIONS}", highlight=False, soft_wrap=True)
+    files = ", ".join((results.RESULTS, results.TABLE, ITERATIONS, FIGURE))
+    out.print(f"Wrote {folder}: {files}", highlight=False, soft_wrap=True)
 
 
 def write_iterations(rows: Sequence[Row], path: Path) -> None:

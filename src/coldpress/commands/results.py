@@ -60,10 +60,14 @@ def begin(folder: Path, overwrite: bool, settings: Mapping[str, Any] | None = No
             raise ArtifactError(f"{folder} exists; choose another --out, or give --overwrite to replace it")
         if not overwrite and found.get("settings") != json.loads(json.dumps(settings)):
             theirs = found.get("settings") or {}
-            other = [key for key, value in (settings or {}).items() if theirs.get(key) != json.loads(json.dumps(value))]
+            other = [
+                key if key in theirs else f"{key}, which they do not tell"
+                for key, value in (settings or {}).items()
+                if theirs.get(key) != json.loads(json.dumps(value))
+            ]
             raise ArtifactError(
                 f"{folder} holds results of other settings ({', '.join(other) or 'of another system'}); choose another "
-                "--out, or give --overwrite to replace it"
+                "--out, or give --overwrite to start anew"
             )
         return {} if overwrite else found
     return {}

@@ -46,6 +46,8 @@ from coldpress.task import Split, Task
 AS_PUBLISHED, CORRECTED = "as published", "corrected"
 TEACHER, SEARCHED, DISTILLED = "teacher", "q-bit search", "distilled"
 SAME_SIZE, CURVATURE = "uniform L1, masks", "curvature solver, masks"
+MOST_CLASSES = 20
+"""Of confusion matrices that are kept."""
 
 
 class EdgePruning:
@@ -155,7 +157,7 @@ class EdgePruning:
 
     def _searched(self, method: str, seed: int) -> dict[str, Any]:
         """The same masks, searched on samples of train; of the best three validation data choose; reported once."""
-        study = optuna.create_study(sampler=sampler(method, seed))
+        study = optuna.create_study(sampler=self._sampler(method, seed))
         inputs, labels = ([t[: self.scale.search] for t in self._sample[0]], self._sample[1][: self.scale.search])
         batches = batches_alike(inputs, 32)
 
@@ -169,7 +171,14 @@ class EdgePruning:
         best = sorted(study.trials, key=lambda trial: trial.value or math.inf)[:3]
         scores = [self._evaluated(trial.params, "validation").accuracy for trial in best]
         found = self._masked(best[scores.index(max(scores))].params)
-        return {**found, "note": f"{self.scale.evaluations} evaluations each"}
+        population = f", {self.scale.population} a generation" if method == "nsga2" else ""
+        return {**found, "note": f"{self.scale.evaluations} evaluations each{population}"}
+
+    def _sampler(self, method: str, seed: int) -> optuna.samplers.BaseSampler:
+        """By name; NSGA-II would draw its first 50 plans at random, which here would be all of them."""
+        if method == "nsga2":
+            return optuna.samplers.NSGAIISampler(population_size=self.scale.population, seed=seed)
+        return sampler(method, seed)
 
     def _same_size(self, searches: Sequence[Row]) -> dict[str, Any]:
         """Every layer masked alike, as much as the searches' masks in the mean."""
@@ -245,6 +254,8 @@ class EdgePruning:
 
     def _reported(self, found: Evaluation, **facts: Any) -> dict[str, Any]:
         facts["comparison"] = asdict(compare(self._teacher, found))
+        if self.task.num_classes <= MOST_CLASSES:
+            facts["confusion"] = found.confusion(self.task.num_classes).tolist()
         return {"accuracy": found.accuracy, "interval": found.accuracy_interval, "facts": facts}
 
     @cached_property

@@ -36,6 +36,11 @@ class Scale:
     trained: int | None
     calibration: int
 
+    @property
+    def population(self) -> int:
+        """NSGA-II's: a quarter of its evaluations, so that several generations follow the random one."""
+        return max(2, round(self.evaluations / 4))
+
 
 SCALES = {
     "tiny": Scale(3, (0,), 64, 8, 1, None, 16),
