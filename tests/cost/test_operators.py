@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from coldpress.cost.operators import Operator, operators_of
 from coldpress.cost.profiles import PROFILES, ModelledTable
-from coldpress.deploy import export_both, served
+from coldpress.deploy import Form, export_both, served
 from coldpress.runtime.onnx import export
 from coldpress.space.layers import count_macs
 
@@ -129,12 +129,19 @@ def test_a_look_up_moves_the_rows_alone(operators: Callable[..., dict[Operator, 
     assert max(o.weights + o.activations for o in operators(rows, tokens(2))) < 1000
 
 
-def test_integer_layers_are_counted_as_such(tmp_path: Path) -> None:
-    network = Block(2).eval()
-    texts = torch.arange(20 * 12).reshape(20, 12) % 100
+@pytest.mark.parametrize(
+    ("network", "samples", "int8"),
+    [
+        (Block(2), torch.arange(240).reshape(20, 12) % 100, {"wide": "static", "query": "dynamic", "table": "static"}),
+        (convolutional(16), torch.rand(20, 3, 12, 12), {"4": "static", "8": "static"}),
+    ],
+)
+def test_integer_layers_are_counted_as_such(
+    network: nn.Module, samples: Tensor, int8: dict[str, Form], tmp_path: Path
+) -> None:
     files = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
-    export_both(network, (texts[:1],), {"wide": "static", "query": "dynamic", "table": "static"}, (texts,), *files)
-    floats, integers = (operators_of(path, served((texts[:1],), 1)) for path in files)
+    export_both(network.eval(), (samples[:1],), int8, (samples,), *files)
+    floats, integers = (operators_of(path, served((samples[:1],), 1)) for path in files)
     assert macs(floats) == macs(integers)
     assert {o.bits for o in floats} == {32}
     assert sum(times for o, times in integers.items() if o.bits == 8) == 2
