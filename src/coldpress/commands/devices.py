@@ -32,7 +32,10 @@ def run(threads: int, batch: int) -> None:
     error = host_error(threads, batch)
     for what, known in (("layers", error.layers), ("whole networks", error.networks)):
         if known is None:
-            words = f"fewer than three {what} were measured so, the error is not known: run coldpress demo"
+            words = (
+                f"fewer than three {what} were measured so, the error is not known: coldpress compress with a limit "
+            )
+            words += "on latency measures some"
         else:
             words = f"{known.count} {what}, modelled / measured {known.median:.2f} in the median, half of them within a"
             words += f" factor of {known.spread:.2f} of that, rank correlation {known.correlation:.2f}"
