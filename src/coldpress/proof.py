@@ -19,7 +19,8 @@ from torch import nn
 from coldpress import __version__, scores
 from coldpress.artifact import save_model
 from coldpress.cost.model_error import host_error
-from coldpress.cost.profiles import HOST, profile
+from coldpress.cost.operators import operators_of
+from coldpress.cost.profiles import HOST, ModelledTable, profile
 from coldpress.deploy import CALIBRATION_IMAGES, evaluate_file, export_both, int8_layers, served, sparsity, time_files
 from coldpress.errors import ColdpressError
 from coldpress.evaluate import Evaluation, compare
@@ -89,8 +90,8 @@ def build(
     details |= found
     metrics["compressed"]["kl"] = facts.pop("kl")
     predicted, fraction = facts["predicted"], facts["predicted"].get("latency_fraction")
-    if recipe.device != HOST and fraction:
-        metrics["modelled"] = _modelled(recipe, predicted["latency_ms"], fraction)
+    if recipe.device != HOST:
+        metrics["modelled"] = _modelled(recipe, files, task)
         fraction = None  # of another machine
     median = metrics["original"]["latency_ms"]["median"]
     predicted["latency_ms"] = None if fraction is None else fraction * median
@@ -168,16 +169,17 @@ def circumstances(task: Task, recipe: Recipe, command: str) -> dict[str, Any]:
     }
 
 
-def _modelled(recipe: Recipe, milliseconds: float, fraction: float) -> dict[str, Any]:
-    """What the profile of another machine says of both sides, and how far such a model is off on this one."""
-    machine, error = profile(recipe.device), host_error(recipe.threads, recipe.batch)
+def _modelled(recipe: Recipe, files: Mapping[str, Path], task: Task) -> dict[str, Any]:
+    """What the profile of another machine says of both files, and how far such a model is off on this one."""
+    machine = profile(recipe.device)
+    table = ModelledTable(machine, threads=recipe.threads, batch=recipe.batch)
+    arrays = served(task.example_inputs, recipe.batch)
     return {
         "device": recipe.device,
         "title": machine.title,
         "source": machine.source,
-        "original_ms": milliseconds / fraction,
-        "compressed_ms": milliseconds,
-        "host_error": None if error is None else asdict(error),
+        **{f"{side}_ms": 1e3 * table.network(operators_of(path, arrays)) for side, path in files.items()},
+        "host_error": asdict(host_error(recipe.threads, recipe.batch)),
     }
 
 

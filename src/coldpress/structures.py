@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldpress.cost.latency import latency_cost
+from coldpress.cost.operators import operators_of
 from coldpress.cost.profiles import ModelledTable, Table
-from coldpress.deploy import export_both, int8_layers, time_files
+from coldpress.deploy import export_both, int8_layers, served, time_files
 from coldpress.plan import Plan, Space
 from coldpress.runtime.onnx_files import structure_of
 from coldpress.surgery.apply import apply_plan
@@ -67,7 +67,7 @@ def measure_structures(
     Args:
         task, space: what the choices are about.
         choices: by name.
-        table: keeps the times, and is saved; None only weighs the files; a modelled one tells them.
+        table: keeps the times, and is saved; None only weighs the files; a modelled one tells them by their operators.
         seed: of the order of timing.
         progress: called with (done, in all).
     """
@@ -87,9 +87,10 @@ def measure_structures(
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if table is None:
             return {name: Measured(None, size) for name, size in sizes.items()}
+        arrays = served(task.example_inputs, table.batch)
         if isinstance(table, ModelledTable):
-            whole = latency_cost(space, table, slow_bits=True)
-            return {name: Measured(whole.value(space.indices(choices[name])), size) for name, size in sizes.items()}
+            modelled = {name: table.network(operators_of(path, arrays)) for name, path in files.items()}
+            return {name: Measured(modelled[name], size) for name, size in sizes.items()}
         structures = {name: structure_of(path) for name, path in files.items()}
         new = {name: path for name, path in files.items() if structures[name] not in table.networks}
         if new:
@@ -97,8 +98,9 @@ def measure_structures(
             times = time_files(new, task.example_inputs, threads=table.threads, batch=table.batch, seed=seed)
             now = times[ORIGINAL].median * 1e-3
             unit = 1e-3 * table.networks.setdefault(structures[ORIGINAL], now) / now
-            for name in new:
+            for name, path in new.items():
                 table.networks.setdefault(structures[name], times[name].median * unit)
+                table.operators.setdefault(structures[name], operators_of(path, arrays))
             table.save()
     if progress:
         progress(len(choices) + 1, len(choices) + 1)

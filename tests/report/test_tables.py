@@ -42,9 +42,13 @@ def test_the_paired_test_has_the_bootstrap_beside_it() -> None:
 
 def test_a_modelled_latency_says_how_far_such_a_model_is_off_here() -> None:
     modelled = {"title": "a Pi", "source": "its maker", "original_ms": 9.0, "compressed_ms": 3.0}
-    error = {"layers": 12, "median": 1.25, "spread": 1.4, "correlation": 0.9}
+    error = {"count": 12, "median": 1.25, "spread": 1.4, "correlation": 0.9}
+    layers = "of 12 layers measured on this machine such a model gives 1.25 times"
     for known, words in (
-        (error, "of 12 layers measured on this machine such a model gives 1.25 times"),
+        ({"layers": error, "networks": None}, layers),
+        ({"layers": None, "networks": error}, layers.replace("layers", "whole networks")),
+        ({**error, "layers": 12}, layers),  # as runs before wrote
+        ({"layers": None, "networks": None}, "not known"),
         (None, "not known"),
     ):
         (row,) = tables.comparison({"modelled": {**modelled, "host_error": known}})

@@ -66,14 +66,17 @@ app.command()(evaluate.evaluate)
 
 
 @app.command()
-def devices() -> None:
+def devices(
+    threads: Annotated[int, typer.Option(min=1, help="of the times that the model is held against")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="samples a run of these times")] = 1,
+) -> None:
     """List the machines that latency can be modelled for, and how far the model is off on this one.
 
     Example: [bold]coldpress devices[/bold]
     """
     from coldpress.commands import devices as command
 
-    command.run()
+    command.run(threads, batch)
 
 
 @app.command()

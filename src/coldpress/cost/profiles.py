@@ -1,12 +1,13 @@
-"""Machines that are not at hand: layer times from public figures, by a roofline of compute, memory and launches."""
+"""Machines that are not at hand: times from public figures, by a roofline of compute, memory and launches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from coldpress.cost.grid import plain
+from coldpress.cost.operators import Operator
 from coldpress.cost.table import LatencyTable, Progress
 from coldpress.errors import TaskError
 from coldpress.layer_shape import LayerShape
@@ -78,10 +79,10 @@ PROFILES: dict[str, Profile] = {
 
 
 class ModelledTable:
-    """Seconds of layers on a machine that is not here; takes the place of `LatencyTable`.
+    """Seconds of layers and networks on a machine that is not here; takes the place of `LatencyTable`.
 
-    A layer takes the longer of its multiply-accumulates at the reachable peak and its bytes at the bandwidth of where
-    they lie, and a launch. ``coldpress devices`` says how far that is off where times were measured too.
+    An operator takes the longer of its multiply-accumulates at the reachable peak and its bytes at the bandwidth of
+    where they lie, and a launch. ``coldpress devices`` says how far that is off where times were measured too.
 
     Args:
         profile: the machine.
@@ -91,11 +92,14 @@ class ModelledTable:
 
     def __init__(self, profile: Profile, *, threads: int = 1, batch: int = 1) -> None:
         self.profile, self.threads, self.batch = profile, threads, batch
-        self.networks: dict[str, float] = {}
 
     def seconds(self, shape: LayerShape) -> float:
         """Seconds of a layer's calls, the sum over its factors; nothing for a look-up."""
         return shape.calls * sum(self._part(plain(part)) for part in shape.factors() if part.kind != "embedding")
+
+    def network(self, operators: Mapping[Operator, int]) -> float:
+        """Seconds of one run of a whole network: of each operator as often as it is run, see `operators_of`."""
+        return sum(times * self._operator(operator) for operator, times in operators.items())
 
     def switch(self, elements: int) -> float:
         """Seconds to go from floats to int8 or back at a tensor of ``elements``."""
@@ -107,20 +111,21 @@ class ModelledTable:
         """Nothing is measured: 0."""
         return 0
 
-    def save(self) -> None:
-        """Nothing is kept."""
-
     def _part(self, shape: LayerShape) -> float:
-        machine, cores = self.profile, min(self.threads, self.profile.cores)
-        rate = KERNELS * (machine.int8 if shape.bits == 8 else machine.fp32) * machine.ghz * 1e9 * cores
         width = 1 if shape.bits == 8 else 4
         weights = width * shape.weights
         reads, writes = (6, 4) if shape.dynamic else (width, width)  # floats are read, rounded, and read again
         inputs, outputs = shape.in_channels * prod(shape.input_size), shape.out_channels * prod(shape.output_size)
         activations = self.batch * (reads * inputs + writes * outputs)
+        return self._operator(Operator(self.batch * shape.macs, weights, activations, shape.bits))
+
+    def _operator(self, operator: Operator) -> float:
+        macs, weights, activations, bits = operator
+        machine, cores = self.profile, min(self.threads, self.profile.cores)
+        rate = KERNELS * (machine.int8 if bits == 8 else machine.fp32) * machine.ghz * 1e9 * cores
         moved = weights / (machine.far if weights > machine.cache / 2 else machine.near)
         moved += activations / (machine.far if activations > machine.cache else machine.near)
-        return max(self.batch * shape.macs / rate, moved / 1e9) + machine.launch * 1e-6
+        return max(macs / rate, moved / 1e9) + machine.launch * 1e-6
 
 
 Table = LatencyTable | ModelledTable

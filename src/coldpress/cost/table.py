@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from pathlib import Path
@@ -17,6 +17,7 @@ from coldpress.cost.bench import layer_seconds, switch_seconds
 from coldpress.cost.devices import cache_folder
 from coldpress.cost.grid import chunks, family, key, ordered, plain, shape_of
 from coldpress.cost.interpolate import Family
+from coldpress.cost.operators import Operator
 from coldpress.files import write_text
 from coldpress.layer_shape import LayerShape
 from coldpress.runtime.devices import Device, device
@@ -43,7 +44,8 @@ class Seconds(Protocol):
 class LatencyTable:
     """Measured seconds of dense layers on this device; factorised layers are sums of their factors.
 
-    ``networks`` keeps seconds of whole networks by their structure, so that the same question has the same answer.
+    ``networks`` keeps seconds of whole networks by their structure, so that the same question has the same answer;
+    ``operators`` what they consist of, for those measured since it is kept.
 
     Args:
         folder: where the table is kept; by default the environment's COLDPRESS_CACHE, else ~/.cache/coldpress.
@@ -58,7 +60,7 @@ class LatencyTable:
         self.device = profile or device(threads)
         self.threads, self.batch = threads, batch
         self.path = Path(folder or cache_folder()) / f"latency-{self.device.fingerprint}-batch{batch}.json"
-        self._seconds, self._switches, self.networks = self._read()
+        self._seconds, self._switches, self.networks, self.operators = self._read()
         self._families: dict[LayerShape, Family] = {}
         self._known: dict[LayerShape, float] = {}
 
@@ -131,15 +133,19 @@ class LatencyTable:
 
     def save(self) -> Path:
         """Write the table, joined with what another process may have saved meanwhile; written beside and renamed."""
-        seconds, switches, networks = self._read()
+        seconds, switches, networks, operators = self._read()
         self._seconds, self._switches = {**seconds, **self._seconds}, {**switches, **self._switches}
-        self.networks = {**networks, **self.networks}
+        self.networks, self.operators = {**networks, **self.networks}, {**operators, **self.operators}
         data = {
             "coldpress_latency": FORMAT,
             "device": self.device.summary(),
             "seconds": self._seconds,
             "switches": {str(elements): value for elements, value in self._switches.items()},
             "networks": self.networks,
+            "operators": {
+                name: [[*operator, times] for operator, times in counted.items()]
+                for name, counted in self.operators.items()
+            },
         }
         return write_text(self.path, json.dumps(data, indent=0))
 
@@ -170,19 +176,27 @@ class LatencyTable:
             raise KeyError(f"no layer like {key(shape)} was measured on this device; call measure() first")
         return found.at(shape.in_channels, shape.out_channels)
 
-    def _read(self) -> tuple[dict[str, float], dict[int, float], dict[str, float]]:
-        """What is on disk: seconds of layers, of switches by elements, of networks; empty where nothing can be used."""
+    def _read(self) -> tuple[dict[str, float], dict[int, float], dict[str, float], dict[str, Counter[Operator]]]:
+        """What is on disk: seconds of layers, of switches by elements, of networks, and the networks' operators.
+
+        Empty where nothing can be used.
+        """
         try:
             data = json.loads(self.path.read_text())
             if data["coldpress_latency"] != FORMAT:
-                return {}, {}, {}
+                return {}, {}, {}, {}
             found = {str(name): float(value) for name, value in data["seconds"].items()}
             for name in found:
                 shape_of(name)
             switches = {int(elements): float(value) for elements, value in data["switches"].items()}
-            return found, switches, {str(name): float(value) for name, value in data.get("networks", {}).items()}
+            networks = {str(name): float(value) for name, value in data.get("networks", {}).items()}
+            operators = {
+                str(name): Counter({Operator(*map(int, row)): int(times) for *row, times in rows})
+                for name, rows in data.get("operators", {}).items()
+            }
+            return found, switches, networks, operators
         except FileNotFoundError:
-            return {}, {}, {}
+            return {}, {}, {}, {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("the latency table %s is damaged (%s); it is measured anew", self.path, error)
-            return {}, {}, {}
+            return {}, {}, {}, {}

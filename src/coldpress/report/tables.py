@@ -112,12 +112,17 @@ def comparison(metrics: Json) -> list[Row]:
 
 def _model_error(error: Json | None) -> str:
     """How far such a model is off where times were measured too."""
-    if not error:
-        return "how far such a model is off is not known here: coldpress inspect --latency measures layers"
-    return (
-        f"of {error['layers']} layers measured on this machine such a model gives {error['median']:.2f} times the "
-        f"seconds in the median, half of them within a factor of {error['spread']:.2f} of that"
-    )
+    error = error or {}
+    if isinstance(error.get("layers"), int):  # as runs before networks were compared wrote
+        error = {"layers": {**error, "count": error["layers"]}}
+    told = [
+        f"of {known['count']} {what} measured on this machine such a model gives {known['median']:.2f} times the "
+        f"seconds in the median, half of them within a factor of {known['spread']:.2f} of that"
+        for what, known in (("layers", error.get("layers")), ("whole networks", error.get("networks")))
+        if known
+    ]
+    unknown = "how far such a model is off is not known here: coldpress inspect --latency measures layers"
+    return "; ".join(told) or unknown
 
 
 def conditions(metrics: Json) -> str:

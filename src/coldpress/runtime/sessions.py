@@ -31,6 +31,7 @@ def session(
     threads: int = 1,
     optimisation: Optimisation = "all",
     *,
+    prepack: bool = True,
     optimised_path: str | Path | None = None,
     profile_prefix: str | None = None,
 ) -> ort.InferenceSession:
@@ -40,6 +41,7 @@ def session(
         model: an ONNX file, or its bytes.
         threads: threads within one operator, 1 or more.
         optimisation: how far ONNX Runtime rewrites the graph.
+        prepack: whether weights are laid out anew for their kernels; a profile does not show those that are.
         optimised_path: where to save the rewritten graph, if at all.
         profile_prefix: turns profiling on; the path that profile files begin with.
 
@@ -59,6 +61,8 @@ def session(
     # Threads that spin between two runs steal time from whatever is measured next to them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if optimised_path is not None:
         options.optimized_model_filepath = str(optimised_path)
     if profile_prefix is not None:
