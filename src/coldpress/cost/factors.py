@@ -31,8 +31,8 @@ def layer_cost(
     huge): there it is expanded around the full input, which is exact for what is linear in the input width, as bytes
     and MACs are, and first order for times.
 
-    Combinations that no plan needs cost +inf: those that ``allowed`` refuses, and a dropped block or sub-layer whose own
-    units do not keep (one plan, one description).
+    Combinations that no plan needs cost +inf: those that ``allowed`` refuses, and a dropped block or sub-layer whose
+    own units do not keep (one plan, one description).
 
     Args:
         name: of the cost: "size", "macs", "latency".

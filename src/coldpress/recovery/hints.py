@@ -23,8 +23,8 @@ from coldpress.recovery.projections import Projections, channel_axis
 def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
     """Layers that read a residual stream, with the channels of their original input that remain, ``(kept,)``.
 
-    Layers of what is dropped, and those that read channels of one producer, or alone read those of several (heads, gated
-    neurons), are not among them.
+    Layers of what is dropped, and those that read channels of one producer, or alone read those of several (heads,
+    gated neurons), are not among them.
     """
     gone_modules = space.gone(plan.choices)
     found: dict[str, Tensor] = {}
