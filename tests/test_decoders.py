@@ -133,9 +133,7 @@ def test_what_is_left_reads_on_from_its_past_as_it_reads_a_whole_text(folder: Pa
         torch.testing.assert_close(found, student(ids, mask)[:, 6:], atol=1e-3, rtol=1e-4)
 
 
-def test_where_nothing_attends_there_is_no_past(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_where_nothing_attends_there_is_no_past(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = network(str(folder))
     space = find_space(cp.Task(model, inputs_of()), ["depth"])
     attention = {unit.name: "drop" for unit in space.units if unit.target.endswith("attn")}
