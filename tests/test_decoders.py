@@ -119,6 +119,30 @@ def test_layers_without_attention_keep_nothing(folder: Path) -> None:
     assert len(WithPast(student.model, inputs_of()).layers) == 1
 
 
+@pytest.mark.parametrize("gone", ["0", "0.self_attn", "0.attn", "1.mlp"])
+def test_what_is_left_reads_on_from_its_past_as_it_reads_a_whole_text(folder: Path, gone: str) -> None:
+    model, (ids, mask) = network(str(folder)), inputs_of()
+    for parameter in model.parameters():
+        parameter.data *= 10
+    space = find_space(cp.Task(model, (ids, mask)), ["depth"])
+    drop = {unit.name: "drop" for unit in space.units if unit.target.endswith(f".{gone}")}
+    student, _ = apply_plan(model, space, Plan(drop))
+    twin = WithPast(student.model, (ids, mask))
+    with evaluating(twin):
+        found = twin(ids[:, 6:], mask, *twin.present(ids[:, :6], mask[:, :6]))[0]
+        torch.testing.assert_close(found, student(ids, mask)[:, 6:], atol=1e-3, rtol=1e-4)
+
+
+def test_where_nothing_attends_there_is_no_past(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = network(str(folder))
+    space = find_space(cp.Task(model, inputs_of()), ["depth"])
+    attention = {unit.name: "drop" for unit in space.units if unit.target.endswith("attn")}
+    assert len(attention) == 2
+    student, _ = apply_plan(model, space, Plan(attention))
+    assert not export_with_past(student, inputs_of(), tmp_path / FILE)
+    assert "no layer is left that attends" in caplog.text
+
+
 def test_a_head_that_is_the_table_too_keeps_its_form(folder: Path) -> None:
     model = network(str(folder))
     space = find_space(cp.Task(model, inputs_of()), ["rank", "bits"])

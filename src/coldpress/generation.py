@@ -55,6 +55,10 @@ class WithPast(nn.Module):
             found = self._run(input_ids, attention_mask, self._cache({})).layers
         return [tensor for i in self.layers for tensor in (found[i].keys, found[i].values)]
 
+    def whole(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits ``(batch, tokens, vocabulary)`` of texts read from the start."""
+        return self._logits(input_ids, attention_mask, self._cache({}))
+
     def _run(self, ids: Tensor, mask: Tensor, cache: Any) -> Any:
         self._logits(ids, mask, cache)
         return cache
@@ -69,6 +73,8 @@ class WithPast(nn.Module):
         cache = importlib.import_module("transformers").DynamicCache()
         for layer, (key, value) in pairs.items():
             cache.update(key, value, layer)
+        for layer in range(min(pairs, default=0)):  # the first is asked how long the past is
+            cache.layers[layer] = cache.layers[min(pairs)]
         return cache
 
 
@@ -90,7 +96,10 @@ def export_with_past(model: nn.Module, example_inputs: Sequence[Tensor], path: P
         return False
     try:
         twin = WithPast(model.model, example_inputs)
+        if not twin.layers:
+            raise ExportError("no layer is left that attends")
         past = twin.present(ids[:, :READ], mask[:, :READ])
+        _check(twin, ids, mask, past)
         names = [f"{i}.{part}" for i in twin.layers for part in ("key", "value")]
         export(
             twin,
@@ -104,3 +113,12 @@ def export_with_past(model: nn.Module, example_inputs: Sequence[Tensor], path: P
         logger.warning("this decoder is exported without its past, so a text is read whole for each token: %s", error)
         return False
     return True
+
+
+def _check(twin: WithPast, ids: Tensor, mask: Tensor, past: Sequence[Tensor]) -> None:
+    """Raise ExportError where reading on from a past is not reading the whole."""
+    with evaluating(twin):
+        wanted = twin.whole(ids, mask)[:, READ:]
+        found = twin(ids[:, READ:], mask, *past)[0]
+    if float((found - wanted).abs().max()) > 1e-3 * float(wanted.abs().max()):
+        raise ExportError("it does not read on from its past as it reads a whole text")

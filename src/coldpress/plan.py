@@ -99,6 +99,30 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A sub-layer of a transformer, attention or the feed-forward part, that may go by itself.
+
+    What it adds to the residual stream is then a constant, the bias of its last layer.
+
+    Attributes:
+        last: its last layer, whose output is added to the stream.
+        end: the outermost module that gives what ``last`` does; it becomes the constant.
+        before: the module that only ``last`` reads, where ``end`` does not hold it; it then hands on its input.
+        results: how many values ``end`` and ``before`` return each: 0 is a tensor, else a tuple that starts with one.
+    """
+
+    last: str
+    end: str
+    before: str = ""
+    results: tuple[int, int] = (0, 0)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that go."""
+        return (self.end, self.before) if self.before else (self.end,)
+
+
+@dataclass(frozen=True)
 class Source:
     """Part of a layer's input width that a width unit governs: ``repeat`` inputs for each of the unit's channels.
 
@@ -119,7 +143,7 @@ class Site:
     """A layer of the model and the units (by index, or None) that decide its shape.
 
     ``sources`` are the width units of its input, ``output`` that of its output; where groups > 1 they are the same
-    unit, and the groups shrink with them.
+    unit, and the groups shrink with them. ``depth`` drops the block that it is in, ``branch`` the sub-layer.
     """
 
     name: str
@@ -129,19 +153,25 @@ class Site:
     rank: int | None = None
     bits: int | None = None
     depth: int | None = None
+    branch: int | None = None
+
+    @property
+    def droppers(self) -> tuple[int, ...]:
+        """The units that may drop it."""
+        return tuple(unit for unit in (self.depth, self.branch) if unit is not None)
 
     @property
     def units(self) -> tuple[int, ...]:
         """Indices of all units that this layer's cost depends on, sorted, each once."""
         found = {source.unit for source in self.sources}
         found |= {self.output.unit} if self.output else set()
-        found |= {i for i in (self.rank, self.bits, self.depth) if i is not None}
+        found |= {i for i in (self.rank, self.bits, *self.droppers) if i is not None}
         return tuple(sorted(found))
 
     def configured(self, options: Mapping[int, Option]) -> LayerShape | None:
-        """The layer's shape under the options chosen (unit index to Option); None when its block is dropped."""
+        """The layer's shape under the options chosen (unit index to Option); None when it is dropped."""
         shape = self.shape
-        if self.depth is not None and options[self.depth].drop:
+        if any(options[unit].drop for unit in self.droppers):
             return None
         inputs = shape.in_channels - sum(source.lost(options[source.unit]) for source in self.sources)
         outputs = shape.out_channels - (self.output.lost(options[self.output.unit]) if self.output else 0)
@@ -164,7 +194,8 @@ class Space:
 
     ``refused`` names what was looked at and is not offered, with the reason; ``groups`` holds the channel group of
     every width unit, by unit name; ``meetings`` the pairs of layers (by index) where one's output is the other's input
-    or both outputs are summed: there int8 and floats would have to be converted.
+    or both outputs are summed: there int8 and floats would have to be converted; ``branches`` the sub-layers that depth
+    units drop, by unit name.
     """
 
     units: tuple[Unit, ...]
@@ -172,6 +203,7 @@ class Space:
     refused: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, ChannelGroup] = field(default_factory=dict)
     meetings: tuple[tuple[int, int], ...] = ()
+    branches: Mapping[str, Branch] = field(default_factory=dict)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -194,10 +226,20 @@ class Space:
         return {i: unit.options[unit.index(choice.get(unit.name, KEEP))] for i, unit in enumerate(self.units)}
 
     def dropped(self, choice: Mapping[str, str]) -> dict[str, bool]:
-        """The modules that go, and whether no channel stays of what they make; else they hand on their input."""
+        """The blocks that go, and whether no channel stays of what they make; else they hand on their input."""
         chosen = self.options(choice)
-        gone = [unit for i, unit in enumerate(self.units) if chosen[i].drop]
+        gone = [unit for i, unit in enumerate(self.units) if chosen[i].drop and unit.name not in self.branches]
         return {self.block(unit): unit.kind == "width" for unit in gone}
+
+    def constant(self, choice: Mapping[str, str]) -> tuple[Branch, ...]:
+        """The sub-layers that go by themselves: those of dropped blocks are not among them."""
+        blocks = tuple(f"{block}." for block in self.dropped(choice))
+        found = (branch for name, branch in self.branches.items() if choice.get(name, KEEP) != KEEP)
+        return tuple(branch for branch in found if not branch.last.startswith(blocks))
+
+    def gone(self, choice: Mapping[str, str]) -> tuple[str, ...]:
+        """All modules that go: blocks, and what sub-layers are made of."""
+        return (*self.dropped(choice), *(name for branch in self.constant(choice) for name in branch.modules))
 
     def block(self, unit: Unit) -> str:
         """The module that goes where an option of the unit drops it."""

@@ -189,6 +189,37 @@ def test_heads_and_neurons_go_and_the_file_takes_texts_of_any_length(
         assert np.allclose(run(file, [ids.numpy(), mask.numpy()])[0], wanted, atol=1e-4)
 
 
+def test_attention_and_neurons_go_whole_and_the_artifact_loads_back(
+    folder: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLDPRESS_CACHE", str(tmp_path / "cache"))
+    name, layer = f"hf:{folder}", "model.bert.encoder.layer"
+    task = task_of(name, texts)
+    gone = (f"{layer}.0.attention.output.dense", f"{layer}.1.output.dense")
+    result = cp.compress(
+        task,
+        choices=tuple(f"{end}:depth=drop" for end in gone),
+        units=("depth",),
+        calibration=24,
+        refit_images=40,
+        random_plans=4,
+        refit_plans=1,
+        epochs=1,
+        attention_weight=1.0,
+        hint_weight=1.0,
+        out=tmp_path / "run",
+    )
+    assert {key for key in result.model.state_dict() if key.startswith(gone)} == {f"{end}.bias" for end in gone}
+    assert not any(".0.attention.self" in key or ".1.intermediate" in key for key in result.model.state_dict())
+    assert not (tmp_path / "run" / "pretrained").exists()
+    file = session(tmp_path / "run" / "model.onnx")
+    ids = torch.randint(5, len(WORDS), (3, 11))
+    mask = torch.ones_like(ids)
+    for model in (cp.load(tmp_path / "run", lambda: cp.zoo.model(name)), cp.load(tmp_path / "run")):
+        with torch.no_grad():
+            assert np.allclose(run(file, [ids.numpy(), mask.numpy()])[0], model(ids, mask).numpy(), atol=1e-4)
+
+
 def test_where_all_layers_are_alike_the_network_has_a_form_in_transformers(folder: Path, tmp_path: Path) -> None:
     model = cp.zoo.model(f"hf:{folder}")
     ids = torch.randint(5, len(WORDS), (3, 6))

@@ -71,7 +71,8 @@ def test_heads_neurons_and_blocks_are_found(kind: str, tmp_path: Path) -> None:
     units = [unit.name for unit in find_space(task, ["width", "depth"]).units]
     layers = [f"model.{'deit' if kind.startswith('DeiT') else 'vit'}.layers.{i}" for i in range(2)]
     widths = [f"{layer}.{part}:width" for layer in layers for part in ("attention.q_proj", "mlp.fc1")]
-    assert units == [*widths, *(f"{layer}:depth" for layer in layers)]
+    parts = [f"{layer}.{part}" for layer in layers for part in ("attention", "mlp")]
+    assert units == [*widths, *(f"{name}:depth" for name in (*layers, *parts))]
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])

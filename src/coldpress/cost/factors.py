@@ -31,8 +31,8 @@ def layer_cost(
     huge): there it is expanded around the full input, which is exact for what is linear in the input width, as bytes
     and MACs are, and first order for times.
 
-    Combinations that no plan needs cost +inf: those that ``allowed`` refuses, and a dropped block whose own units do
-    not keep (one plan, one description).
+    Combinations that no plan needs cost +inf: those that ``allowed`` refuses, and a dropped block or sub-layer whose
+    own units do not keep (one plan, one description).
 
     Args:
         name: of the cost: "size", "macs", "latency".
@@ -70,16 +70,15 @@ def merged(factors: Iterable[Factor]) -> tuple[Factor, ...]:
 
 
 def inner_units(space: Space) -> dict[int, set[int]]:
-    """For each depth unit the units that matter only while its block is there."""
-    blocks: dict[int, set[int | None]] = defaultdict(set)
+    """For each unit that drops a block or a sub-layer the units that matter only while this is there."""
+    droppers: dict[int, set[int]] = {}
     for site in space.sites:
         for unit in site.units:
-            blocks[unit].add(site.depth)
+            droppers[unit] = droppers.get(unit, set(site.droppers)) & set(site.droppers)
     inner: dict[int, set[int]] = defaultdict(set)
-    for unit, depths in blocks.items():
-        (depth, *others) = depths
-        if depth is not None and depth != unit and not others:
-            inner[depth].add(unit)
+    for unit, dropping in droppers.items():
+        for dropper in dropping - {unit}:
+            inner[dropper].add(unit)
     return dict(inner)
 
 
@@ -89,7 +88,7 @@ def _site_factors(space: Space, site: Site, cost: Quantity, inner: dict[int, set
     if len(site.sources) <= MAX_SOURCES and math.prod(len(space.units[u].options) for u in units) <= MAX_TABLE:
         return [Factor(units, _table(space, site, units, cost, inner, priced))]
     always = {site.output.unit} if site.output else set()
-    always |= {unit for unit in (site.rank, site.bits, site.depth) if unit is not None}
+    always |= {unit for unit in (site.rank, site.bits, *site.droppers) if unit is not None}
     sources = sorted({source.unit for source in site.sources} - always)
     rest = tuple(sorted(always))
     base = _table(space, site, rest, cost, inner, priced)
@@ -121,8 +120,7 @@ def _table(
     """
     sizes = [len(space.units[unit].options) for unit in scope]
     inputs, outputs, forms = (np.zeros(sizes, dtype=np.int64) for _ in range(3))
-    gone, unlike = np.zeros(sizes, dtype=bool), np.zeros(sizes, dtype=bool)
-    own = inner.get(site.depth, set()) if site.depth is not None else set()
+    gone, unlike = ({unit: np.zeros(sizes, dtype=bool) for unit in site.droppers} for _ in range(2))
     for axis, unit in enumerate(scope):
         options = space.units[unit].options
         along = [-1 if other == axis else 1 for other in range(len(scope))]
@@ -133,12 +131,14 @@ def _table(
             outputs += np.array([site.output.lost(option) for option in options]).reshape(along)
         if unit in (site.rank, site.bits):
             forms = forms * len(options) + number
-        if unit == site.depth:
-            gone |= np.array([option.drop for option in options]).reshape(along)
-        if unit in own:
-            unlike |= number > 0
+        if unit in gone:
+            gone[unit] |= np.array([option.drop for option in options]).reshape(along)
+        for dropper in site.droppers:
+            if unit in inner.get(dropper, ()):
+                unlike[dropper] |= number > 0
+    dropped = np.any([np.zeros(sizes, dtype=bool), *gone.values()], axis=0)
     most = math.prod(len(space.units[u].options) for u in (site.rank, site.bits) if u is not None)
-    code = ((inputs * (site.shape.out_channels + 1) + outputs) * most + forms) * 2 + gone
+    code = ((inputs * (site.shape.out_channels + 1) + outputs) * most + forms) * 2 + dropped
     codes, first, inverse = np.unique(code.ravel(), return_index=True, return_inverse=True)
     for form, place in zip(codes.tolist(), first.tolist()):
         if form not in priced:
@@ -148,4 +148,6 @@ def _table(
             shape = site.configured(chosen)
             priced[form] = 0.0 if shape is None else cost(shape)
     table = np.array([priced[form] for form in codes.tolist()])[inverse].reshape(sizes)
-    return np.where(gone & unlike, math.inf, table)
+    for unit in site.droppers:
+        table = np.where(gone[unit] & unlike[unit], math.inf, table)
+    return table

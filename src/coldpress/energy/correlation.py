@@ -70,9 +70,10 @@ def random_plans(space: Space, count: int, seed: int = 0, most: float = 0.6) -> 
 
 
 def without_dead_choices(space: Space, choices: Mapping[str, str]) -> dict[str, str]:
-    """The choices less those that only concern layers of dropped blocks."""
-    dropped, options = space.dropped(choices), space.options(choices)
-    dead = {unit.name for i, unit in enumerate(space.units) if not options[i].drop and under(unit.target, dropped)}
+    """The choices less those that only concern layers of dropped blocks or sub-layers."""
+    gone, options = space.gone(choices), space.options(choices)
+    dead = {unit.name for i, unit in enumerate(space.units) if not options[i].drop and under(unit.target, gone)}
+    dead |= {name for name, branch in space.branches.items() if under(branch.last, space.dropped(choices))}
     return {name: label for name, label in choices.items() if name not in dead}
 
 

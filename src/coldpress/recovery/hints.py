@@ -23,10 +23,10 @@ from coldpress.recovery.projections import Projections, channel_axis
 def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
     """Layers that read a residual stream, with the channels of their original input that remain, ``(kept,)``.
 
-    Layers of dropped blocks, and those that read channels of one producer, or alone read those of several (heads, gated
-    neurons), are not among them.
+    Layers of what is dropped, and those that read channels of one producer, or alone read those of several (heads,
+    gated neurons), are not among them.
     """
-    dropped = space.dropped(plan.choices)
+    gone_modules = space.gone(plan.choices)
     found: dict[str, Tensor] = {}
     inner: set[str] = set()
     lost: dict[str, list[int]] = {}
@@ -40,7 +40,7 @@ def stream_inputs(space: Space, plan: Plan) -> dict[str, Tensor]:
             )
     for site in space.sites:
         looked_up = site.shape.kind == "embedding"
-        if site.name in inner or under(site.name, dropped) or site.shape.groups > 1 or looked_up:
+        if site.name in inner or under(site.name, gone_modules) or site.shape.groups > 1 or looked_up:
             continue
         gone = set(lost.get(site.name, ()))
         found[site.name] = torch.tensor([i for i in range(site.shape.in_channels) if i not in gone])

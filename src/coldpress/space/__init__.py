@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from coldpress.errors import SpaceError
 from coldpress.layer_shape import MORE_METHODS, LayerShape
 from coldpress.network import overlapping, under
-from coldpress.plan import DROP, KEEP, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
+from coldpress.plan import DROP, KEEP, Branch, ChannelGroup, Option, Site, Source, Space, Unit, UnitKind
 from coldpress.space.bits import STATIC
 from coldpress.space.blocks import residual_blocks
+from coldpress.space.branches import constant_branches
 from coldpress.space.channels import channel_groups
 from coldpress.space.concatenated import concatenated_parts
 from coldpress.space.layers import layer_shapes, table_shapes, tied_modules
@@ -95,13 +96,16 @@ def find_space(task: Traceable, kinds: Sequence[str] = ALL_KINDS) -> Space:
         read = tables_of_inputs(model, example_inputs, [name for name in tables if name in free])
         units += [Unit(f"{name}:vocabulary", "vocabulary", name, row_options(free[name].in_channels)) for name in read]
     names = [name for name in blocks if not overlapping(name, ignored)]
+    branches = constant_branches(model, example_inputs, ignored, names) if "depth" in kinds else ()
+    names += [branch.end for branch in branches]
     units += [Unit(f"{name}:depth", "depth", name, (Option(KEEP), Option(DROP, drop=True))) for name in names]
     units = [unit for unit in units if len(unit.options) > 1]
     if not units:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:5])
         raise SpaceError(f"nothing can be decided in this model with units {', '.join(kinds)}. {reasons}")
     met = meetings(model, example_inputs, layers) if "bits" in kinds else ()
-    return Space(tuple(units), _sites(shapes, units, groups), refused, groups, met)
+    parts = {f"{branch.end}:depth": branch for branch in branches}
+    return Space(tuple(units), _sites(shapes, units, groups, parts), refused, groups, met, parts)
 
 
 def _check(kinds: Sequence[str], ignored: Sequence[str], model: nn.Module) -> None:
@@ -118,7 +122,9 @@ def _is_layer(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear)
 
 
-def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, ChannelGroup]) -> tuple[Site, ...]:
+def _sites(
+    shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, ChannelGroup], branches: dict[str, Branch]
+) -> tuple[Site, ...]:
     index = {unit.name: i for i, unit in enumerate(units)}
     sources: dict[str, list[Source]] = {}
     outputs: dict[str, Source] = {}
@@ -132,7 +138,7 @@ def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, C
                 sources.setdefault(member.module, []).append(source)
             if member.role in ("out", "channel"):
                 outputs[member.module] = source
-    blocks = {unit.target: index[unit.name] for unit in units if unit.kind == "depth"}
+    blocks = {unit.target: index[unit.name] for unit in units if unit.kind == "depth" and unit.name not in branches}
     blocks |= {group.block: index[name] for name, group in groups.items() if group.block}
     found = []
     for name, shape in shapes.items():
@@ -146,6 +152,7 @@ def _sites(shapes: dict[str, LayerShape], units: list[Unit], groups: dict[str, C
                 index.get(f"{name}:rank"),
                 index.get(f"{name}:bits"),
                 None if block is None else blocks[block],
+                next((index[unit] for unit, branch in branches.items() if under(name, branch.modules)), None),
             )
         )
     return tuple(found)

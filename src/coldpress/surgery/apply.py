@@ -18,9 +18,9 @@ from coldpress.surgery.factorize import build_factors, factor_table, factor_weig
 from coldpress.surgery.factorized import Factorized
 from coldpress.surgery.leastsquares import refit_columns
 from coldpress.surgery.moments import Moments
-from coldpress.surgery.refit import dense_weight, refit, set_weight
+from coldpress.surgery.refit import constant_weight, dense_weight, refit, set_weight
 from coldpress.surgery.shared_rows import SharedRows, share_rows
-from coldpress.surgery.structure import Absent, Dropped, describe_changes
+from coldpress.surgery.structure import Absent, Constant, Dropped, describe_changes
 
 
 def apply_plan(
@@ -51,7 +51,7 @@ def apply_plan(
     removal = _removal(space, plan)
     gone = removed_indices(removal)
     configured = {site.name: shape for site, shape in space.configured(plan.choices)}
-    dropped = space.dropped(plan.choices)
+    dropped, constant = space.dropped(plan.choices), space.constant(plan.choices)
     for (name, role), lost in gone.items():
         module = student.get_submodule(name)
         if role == "in" and moments is not None and name in moments:
@@ -63,6 +63,8 @@ def apply_plan(
             )
             set_weight(module, new)
     remove_channels(student, removal)
+    for branch in constant:
+        set_weight(student.get_submodule(branch.last), constant_weight(model, branch.last, moments))
     for i, unit in enumerate(space.units):
         if unit.kind == "vocabulary" and options[i] is not unit.options[0]:
             share_rows(student, unit.target, _kept(plan, unit, options[i]).tolist())
@@ -82,9 +84,15 @@ def apply_plan(
             outputs=stay,
             factored=factored,
             dropped=dropped,
+            constant=constant,
             seed=seed,
             progress=progress,
         )
+    for branch in constant:
+        bias = student.get_submodule(branch.last).get_parameter("bias").detach()
+        replace_module(student, branch.end, Constant(bias, branch.results[0]))
+        if branch.before:
+            replace_module(student, branch.before, Dropped(branch.results[1]))
     for block, absent in dropped.items():
         replace_module(student, block, Absent() if absent else Dropped())
     return student, Plan(plan.choices, plan.kept, describe_changes(model, student))

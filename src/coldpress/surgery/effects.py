@@ -2,8 +2,8 @@
 
 A channel that is gone is a column of zeros, a token whose row is gone reads the nearest that stays, a factorisation is
 the dense product of its factors, int8 is rounded weights and inputs (dynamic: the inputs of each run over their own
-range), a dropped block is the identity, or is not read where its channels would be concatenated. Energies are measured
-with these effects; surgery carries the same weights out physically.
+range), a dropped block is the identity, or is not read where its channels would be concatenated, a dropped sub-layer
+its mean output. Energies are measured with these effects; surgery carries the same weights out physically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from coldpress.plan import Site, Space
 from coldpress.surgery.factorize import effective_weight, factor_table, factor_weights
 from coldpress.surgery.leastsquares import Consumer, elimination_order, refit_columns
 from coldpress.surgery.moments import Moments
-from coldpress.surgery.refit import dense_weight
+from coldpress.surgery.refit import constant_weight, dense_weight
 from coldpress.surgery.rounding import round_activation, round_in_runs, round_table, round_weight
 from coldpress.surgery.shared_rows import nearest_rows
 
@@ -102,18 +102,25 @@ class Effects:
         for block, absent in self.space.dropped(choices).items():
             if not absent:  # else those who read it do without
                 found[block] = _identity
+        for branch in self.space.constant(choices):
+            found[branch.last] = self._constant(branch.last)
         for site in self.space.sites:
             sources = tuple(s.unit for s in site.sources if s.unit in changed) if site.shape.groups == 1 else ()
             touched = bool(sources) or site.rank in changed or site.bits in changed
-            if not touched or (site.depth is not None and options[site.depth].drop):
-                continue
             shape = site.configured(options)
-            assert shape is not None
+            if not touched or shape is None:
+                continue
             widths = tuple((self.space.units[u].name, options[u].channels or 0) for u in sources)
             out = site.output.unit if site.output and site.output.unit in changed else None
             rows = (self.space.units[out].name, options[out].channels or 0) if out is not None else None
             found[site.name] = self._forward(site, shape, widths, rows)
         return found
+
+    def _constant(self, name: str) -> Changed:
+        module = self.model.get_submodule(name)
+        dtype = module.get_parameter("weight").dtype
+        weight = constant_weight(self.model, name, self.moments).to(dtype)
+        return Changed((name, "constant"), module, weight[:, :-1], weight[:, -1], False)
 
     def _forward(
         self, site: Site, shape: LayerShape, widths: tuple[tuple[str, int], ...], rows: tuple[str, int] | None

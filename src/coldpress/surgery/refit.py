@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from coldpress.layer_shape import LayerShape
 from coldpress.network import token_mask, under
+from coldpress.plan import Branch
 from coldpress.surgery.events import NORM_TYPES, opaque_modules, record, shortcuts, watching
 from coldpress.surgery.factorize import effective_weight, factor_weights
 from coldpress.surgery.factorized import Factorized
@@ -23,6 +24,7 @@ from coldpress.surgery.group_moments import group_products
 from coldpress.surgery.leastsquares import damping_for, solve
 from coldpress.surgery.moments import (
     MOST_COLUMNS,
+    Moments,
     columns,
     input_rows,
     output_rows,
@@ -43,6 +45,7 @@ def refit(
     outputs: Mapping[str, Tensor],
     factored: Mapping[str, LayerShape],
     dropped: Mapping[str, bool] | None = None,
+    constant: Sequence[Branch] = (),
     seed: int = 0,
     batch_size: int = 128,
     damping: float | None = None,
@@ -61,6 +64,7 @@ def refit(
         factored: for layers that became factors, their configured shape.
         dropped: blocks that will go, and still run: they hand on their input or, where True, no channel, and their
             layers stay as they are.
+        constant: sub-layers that will go, and still run: of their layers only the last one's bias is re-fitted.
         seed: decides which positions are looked at.
         batch_size: images a step in the teacher's pass.
         damping: ridge toward the given weights; by default what the number of rows calls for, +inf leaves them.
@@ -71,8 +75,10 @@ def refit(
         progress: called with (layers done, layers in all).
     """
     opaque = opaque_modules(teacher)
-    layers = [name for name in opaque if name in grouped or _fits(teacher.get_submodule(name))]
-    layers = [name for name in layers if not under(name, dropped or ())]
+    biases = {branch.last for branch in constant}
+    layers = [name for name in opaque if name in (*grouped, *biases) or _fits(teacher.get_submodule(name))]
+    idle = (*(dropped or ()), *(name for branch in constant for name in branch.modules))
+    layers = [name for name in layers if name in biases or not under(name, idle)]
     norms = [name for name in opaque if isinstance(teacher.get_submodule(name), NORM_TYPES)]
     mask, examples = token_mask(inputs), inputs
     if mask is not None:  # networks may leave out what is only for padding: all runs must have some
@@ -102,12 +108,19 @@ def refit(
                 target = target - brought.pop(call)
                 if (norm := ends[call].norm) is not None:
                     target = _before_norm(student.get_submodule(norm), target)
-            _take(sums.setdefault(name, Sums()), teacher.get_submodule(name), tensor, positions[call], mask, target)
+            taken = sums.setdefault(name, Sums())
+            if name in biases:
+                taken.add(target.new_ones(len(target), 1), target)
+            else:
+                _take(taken, teacher.get_submodule(name), tensor, positions[call], mask, target)
             if waiting:
                 return
             del target
             seen = sums.pop(name)
-            _fit_layer(student, name, seen, factored, damping)
+            if name in biases:
+                _fit_bias(student, name, seen)
+            else:
+                _fit_layer(student, name, seen, factored, damping)
             if fitted is not None:
                 fitted(name, seen.means()[0])
             done += 1
@@ -188,6 +201,23 @@ def _fit_layer(
         set_weight(module, torch.cat([solve(*own, damping) for own in each]))
         return
     set_weight(module, solve(cross, moments, prior, damping))
+
+
+def _fit_bias(student: nn.Module, name: str, seen: Sums) -> None:
+    module, (count, total) = student.get_submodule(name), seen.means()
+    if torch.isfinite(total).all():
+        set_weight(module, torch.cat([dense_weight(module)[:, :-1], total / count], dim=1))
+
+
+def constant_weight(model: nn.Module, name: str, moments: Mapping[str, Moments] | None) -> Tensor:
+    """The weight and bias ``(outputs, columns + 1)``, float64, of a layer that gives its mean output alone.
+
+    Without moments it gives its bias.
+    """
+    weight = dense_weight(model.get_submodule(name))
+    known = moments.get(name) if moments is not None else None
+    mean = weight[:, -1] if known is None else weight @ known.matrix[:, -1] / known.matrix[-1, -1]
+    return torch.cat([torch.zeros_like(weight[:, :-1]), mean[:, None]], dim=1)
 
 
 def dense_weight(module: nn.Module) -> Tensor:

@@ -26,11 +26,44 @@ CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dila
 
 
 class Dropped(nn.Identity):
-    """What stays of a dropped block: its first input, whatever else it is given (a mask, say)."""
+    """What stays of a dropped block: its first input, whatever else it is given (a mask, say).
 
-    def forward(self, input: Tensor, *_: Any, **__: Any) -> Tensor:
-        """The input, ``(batch, ...)``."""
-        return input
+    Args:
+        results: values returned: 0 is the tensor alone, else a tuple of it and None.
+    """
+
+    def __init__(self, results: int = 0) -> None:
+        super().__init__()
+        self.results = results
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The first tensor that is given, ``(batch, ...)``."""
+        return _results(_first(inputs, named), self.results)
+
+
+class Constant(nn.Module):
+    """What stays of a dropped sub-layer: what it adds to the stream in the mean, its last layer's bias.
+
+    Args:
+        bias: ``(features,)``.
+        results: values returned: 0 is the tensor alone, else a tuple of it and None.
+    """
+
+    def __init__(self, bias: Tensor, results: int = 0) -> None:
+        super().__init__()
+        self.bias, self.results = nn.Parameter(bias), results
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The bias ``(batch, ..., features)`` for inputs whose first tensor is ``(batch, ..., any)``."""
+        return _results(self.bias.expand(*_first(inputs, named).shape[:-1], -1), self.results)
+
+
+def _first(inputs: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
+    return next(value for value in (*inputs, *named.values()) if isinstance(value, Tensor))
+
+
+def _results(tensor: Tensor, count: int) -> Any:
+    return (tensor, *[None] * (count - 1)) if count else tensor
 
 
 class Absent(nn.Module):
@@ -88,7 +121,10 @@ def _shapes(module: nn.Module) -> dict[str, list[int]]:
 
 def _describe_new(name: str, module: nn.Module) -> dict[str, Any]:
     if isinstance(module, nn.Identity | Absent):
-        return {"kind": "absent" if isinstance(module, Absent) else "identity"}
+        results = {"results": module.results} if isinstance(module, Dropped) and module.results else {}
+        return {"kind": "absent" if isinstance(module, Absent) else "identity", **results}
+    if isinstance(module, Constant):
+        return {"kind": "constant", "features": len(module.bias), "results": module.results}
     if isinstance(module, TensorTrain):
         return {"kind": "tensor-train", **module.describe()}
     if isinstance(module, Factorized):
@@ -163,8 +199,12 @@ def _resize(module: nn.Module, spec: Mapping[str, Any]) -> None:
 
 
 def _new(spec: Mapping[str, Any]) -> nn.Module:
-    if spec["kind"] in ("identity", "absent"):
-        return Dropped() if spec["kind"] == "identity" else Absent()
+    if spec["kind"] == "absent":
+        return Absent()
+    if spec["kind"] == "identity":
+        return Dropped(int(spec.get("results", 0)))
+    if spec["kind"] == "constant":
+        return Constant(torch.zeros(int(spec["features"])), int(spec["results"]))
     if spec["kind"] == "tensor-train":
         return TensorTrain(**{key: value for key, value in spec.items() if key != "kind"})
     parts = [_part(part) for part in spec["parts"]]
