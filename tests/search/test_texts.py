@@ -67,7 +67,7 @@ def test_a_worker_elsewhere_takes_part_with_the_same_files_alone(
 def test_validation_chooses_among_the_best_over_batches_of_texts_of_any_length(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [f"word{i} " + "bad " * (2 * i // 70) + f"\t{i % 2}" for i in range(70)]  # the second batch's are longer
+    rows = [f"word{i} " + "bad " * (i // 64) + f"\t{i % 2}" for i in range(70)]  # longer in the second batch
     (home / "texts" / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]))
     monkeypatch.chdir(home)
     data = FILES.format("texts") + ",validation=texts/dev.tsv"
