@@ -16,6 +16,7 @@ from coldpress.plan import Option, Plan, Unit
 from coldpress.problem import Cost, Energy, Factor, Problem
 from coldpress.recipe import KINDS, Recipe
 from coldpress.search.objective import Objective, SearchSettings, offered
+from coldpress.search.samplers import sampler
 from coldpress.surgery.apply import apply_plan
 from coldpress.surgery.effects import Effects
 from coldpress.surgery.moments import collect_moments
@@ -130,6 +131,31 @@ def test_limits_are_constraints_and_trials_that_fall_behind_are_stopped() -> Non
     for trial in study.trials:
         over = trial.user_attrs["costs"]["macs"] / limited.problem.limits["macs"] - 1.0
         assert trial.constraints == pytest.approx({"macs": over})
+
+
+def test_trials_beyond_a_limit_stop_none_within_it_and_are_not_stopped() -> None:
+    limited = objective(limits={"macs": 0.6}, sampler="qiea", rungs=4)
+    study = optuna.create_study(
+        sampler=sampler("qiea", 0), pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=64, reduction_factor=3)
+    )
+    study.enqueue_trial(limited.params({}))  # the network as it is: loses nothing, and is beyond the limit
+    study.optimize(lambda trial: limited(trial)[0], 15)
+    within = [max(trial.constraints.values()) <= 0.0 for trial in study.trials]
+    states = [{t.state.name for t, fine in zip(study.trials, within) if fine is side} for side in (True, False)]
+    assert states == [{"COMPLETE", "PRUNED"}, {"COMPLETE"}]
+    assert [bool(trial.intermediate_values) for trial in study.trials] == within
+
+
+def test_trials_are_stopped_with_any_sampler_of_one_objective_but_the_published_rule() -> None:
+    assert SearchSettings(sampler="optuna.samplers.RandomSampler").pruned
+    assert not SearchSettings(sampler="optuna.samplers.RandomSampler", rungs=1).pruned
+    assert not SearchSettings(sampler="legacy").pruned
+
+
+def test_bytes_are_another_name_of_the_size() -> None:
+    settings = SearchSettings(objectives=("accuracy", "bytes"))
+    assert settings == SearchSettings(objectives=("accuracy", "size"))
+    assert settings.costs == ("size",)
 
 
 def test_logits_that_are_many_are_computed_anew_for_each_trial_to_the_same_values(

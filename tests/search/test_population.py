@@ -41,6 +41,11 @@ def test_a_feasible_trial_beats_an_infeasible_one():
     assert dominates(bits(0, 1, (9.0,)), bits(1, 1, (1.0,), violation=0.1))
     assert dominates(bits(0, 1, (9.0,), violation=0.1), bits(1, 1, (1.0,), violation=0.2))
     assert not dominates(bits(0, 1, (1.0,)), bits(1, 1, (1.0,)))
+    stopped, infeasible = bits(0, 1, None), bits(1, 0, (1.0,), violation=0.1)
+    assert dominates(stopped, infeasible)
+    assert not dominates(infeasible, stopped)
+    begun = Population.start(RULES).learn(bits(0, 0, (1.0,), 0.1))
+    assert begun.learn(bits(2, 1, None)).individuals[0].best.number == 2
 
 
 def test_bests_are_handed_on_when_the_interval_ends_and_not_before():

@@ -62,3 +62,18 @@ def test_a_worker_elsewhere_takes_part_with_the_same_files_alone(
     train = away / "files" / "texts" / "train.tsv"
     train.write_text(train.read_text().replace("word1", "good"))
     assert "are not those that this study was started with" in words(coldpress("worker", storage, *here))
+
+
+def test_validation_chooses_among_the_best_over_batches_of_texts_of_any_length(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"word{i} " + "bad " * (i // 64) + f"\t{i % 2}" for i in range(70)]  # longer in the second batch
+    (home / "texts" / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]))
+    monkeypatch.chdir(home)
+    data = FILES.format("texts") + ",validation=texts/dev.tsv"
+    given = ["--model", "hf:bert", "--data", data, "--units", "width", "--budget", "macs=90%", "--objectives", "kl"]
+    given += ["--images", 16, "--refit-images", 16, "--storage", tmp_path / "j.log", "--n-trials", 4, "--rungs", 1]
+    found = coldpress("search", *given, "--epochs", 0, "--out", tmp_path / "run")
+    assert found.exit_code == 0, found.output
+    assert "validation data (70 samples) chooses trial" in words(found)
+    assert (tmp_path / "run" / "plan.json").is_file()

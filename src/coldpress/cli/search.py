@@ -25,11 +25,16 @@ def search(
     units: options.Units = None,
     int8: options.Int8 = None,
     sampler: Annotated[
-        str, typer.Option(help="qiea, legacy, tpe, nsga2, random, cmaes, gp, or package.module.Class")
+        str,
+        typer.Option(
+            help="qiea, tpe, nsga2, random, cmaes, gp, or package.module.Class; legacy: the published rule, one angle "
+            "for all units, of each the first or the middle option (to the letter, 0.10 or 0.25 in five iterations, it "
+            "is in coldpress reproduce edge-pruning)"
+        ),
     ] = "qiea",
     n_trials: Annotated[int, typer.Option(help="trials in all, those of earlier runs counted")] = 100,
     objectives: Annotated[
-        str, typer.Option(help="one or more of fitness, accuracy, kl, latency, size, macs, comma-separated")
+        str, typer.Option(help="one or more of fitness, accuracy, kl, latency, size (or bytes), macs, comma-separated")
     ] = "fitness",
     fitness: Annotated[
         str, typer.Option(help="weights of error, latency and size; then ms and MB that the last two are divided by")
@@ -64,6 +69,7 @@ def search(
     seed: options.GivenSeed = None,
     ignore: options.Ignore = None,
     out: options.Out = None,
+    best: Annotated[int, typer.Option(help="plans that are carried out, into OUT, OUT-2, OUT-3 and so on")] = 1,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Try plans out on data, as an Optuna study; with --out the best goes through surgery, re-fit and recovery.
@@ -109,6 +115,7 @@ def search(
         plan=plan,
         log=trials_out,
         folder=out,
+        count=best,
         overwrite=overwrite,
     )
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from coldpress.artifact import check_output
@@ -28,7 +30,7 @@ from coldpress.recovery.parallel import check_alone
 from coldpress.report import formats
 from coldpress.run import Run
 from coldpress.search.objective import DIRECTIONS, Objective, SearchSettings
-from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_data
+from coldpress.search.prepare import effects, priced_problem, study_key, trial_data, validation_batches
 from coldpress.search.storage import ERROR, RETRY, open_storage
 from coldpress.search.study import ELSEWHERE, PLACED, Search, feasible
 from coldpress.steps import training_settings
@@ -50,14 +52,16 @@ def run(
     plan: Path | None,
     log: Path | None,
     folder: Path | None,
+    count: int,
     overwrite: bool,
 ) -> None:
-    """Start a study or take it up, work its trials off, choose on validation data, and carry the best plan out."""
-    if trials < 1 or workers < 1:
-        raise TaskError(f"--n-trials is {trials} and --workers {workers}; both must be 1 or more")
+    """Start a study or take it up, work its trials off, rank by validation data, and carry the ``count`` best out."""
+    if min(trials, workers, count) < 1:
+        raise TaskError(f"--n-trials is {trials}, --workers {workers}, --best {count}; they must be 1 or more")
     check_alone("search")
     if folder is not None:
-        check_output(folder, overwrite)
+        for place in range(count):
+            check_output(numbered(folder, place), overwrite)
     if log is not None:
         check_log(log)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -77,22 +81,21 @@ def run(
             chosen = dict(text.rpartition("=")[::2] for text in read_choices(plan))
             search.enqueue(objective.params(chosen))
         search.slots.fill(trials)
-        with helpers(workers - 1, storage, name, recipe):
+        with helpers(search, workers - 1, storage, recipe, timeout):
             work_off(search, objective, timeout, tell)
     if log is not None:
         write_log(search, log)
-    best = search.best(FINALISTS)
+    best = search.best(max(FINALISTS, count))
     show(search, best)
-    if not best:
-        return
-    chosen = choose(task, objective, best)
-    if folder is not None:
-        given = recipe.changed({"choices": tuple(f"{unit}={label}" for unit, label in chosen.items())})
-        carry_out(task, given, folder, overwrite)
+    plans = [trial.user_attrs["choices"] for trial in ranked(task, objective, best)]
+    if folder is not None and 0 < len(plans) < count:
+        out.print(f"Of --best {count} there are {len(plans)}: more --n-trials may find more", style="yellow")
+    carry_out_all(task, recipe, plans[:count], folder, overwrite)
 
 
 def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any]) -> None:
-    """Take part in a study that was started elsewhere."""
+    """Take part in a study that was started elsewhere; ``timeout`` seconds are counted from here."""
+    begun = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = Search.join(storage, name)
     recipe = search.recipe.changed(given)
@@ -106,7 +109,9 @@ def join(storage: str, name: str, timeout: float | None, given: Mapping[str, Any
             run = Run(task, recipe, Workspace(Path(nowhere) / "search", "worker"), tell)
             space, found = effects(run, search.settings)
         data = trial_data(task, recipe, search.settings.images)
-        finished = work_off(search, Objective(space, found, search.problem, data, search.settings), timeout, tell)
+        objective = Objective(space, found, search.problem, data, search.settings)
+        left = None if timeout is None else timeout - (time.monotonic() - begun)
+        finished = work_off(search, objective, left, tell)
     out.print(f"{finished} trials done here, {search.slots.done()} in all")
 
 
@@ -122,14 +127,18 @@ def work_off(search: Search, objective: Objective, timeout: float | None, tell: 
 
 
 @contextmanager
-def helpers(count: int, storage: str, name: str, recipe: Recipe) -> Iterator[None]:
-    """More workers on this machine, each with its share of the processor's cores."""
+def helpers(search: Search, count: int, storage: str, recipe: Recipe, timeout: float | None) -> Iterator[None]:
+    """More workers on this machine, each with its share of the processor's cores.
+
+    Where the time was over before the trials were, those that the workers had begun are waited for.
+    """
     if not count:
         yield
         return
     share = max((os.cpu_count() or 1) // (count + 1), 1)
     torch.set_num_threads(share)
-    command = [sys.executable, "-m", "coldpress", "worker", storage, "--study-name", name]
+    command = [sys.executable, "-m", "coldpress", "worker", storage, "--study-name", search.study.study_name]
+    command += [] if timeout is None else ["--timeout", str(timeout)]
     for field in PLACED:  # as they are called here; the study may have been started elsewhere
         value = getattr(recipe, field)
         command += [f"--{field.replace('_', '-')}", value] if value is not None else []
@@ -137,6 +146,8 @@ def helpers(count: int, storage: str, name: str, recipe: Recipe) -> Iterator[Non
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(count)]
     try:
         yield
+        for process in started if search.slots.left() else ():
+            process.wait()
     finally:
         for process in started:
             process.terminate()
@@ -144,22 +155,47 @@ def helpers(count: int, storage: str, name: str, recipe: Recipe) -> Iterator[Non
             process.wait()
 
 
-def choose(task: Task, objective: Objective, best: list[optuna.trial.FrozenTrial]) -> dict[str, str]:
-    """The choices of that of the best trials which validation data says is best: by the objective, else the fitness."""
-    data = validation_data(task)
-    if data is None or len(best) == 1:
-        return dict(best[0].user_attrs["choices"])
-    judge = Objective(objective.space, objective.effects, objective.problem, data, objective.settings)
+def ranked(task: Task, objective: Objective, best: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The best trials in the order that validation data puts them in: by the objective, of several by the fitness."""
+    batches = validation_batches(task) if len(best) > 1 else []
+    if not batches:
+        return best
     names = objective.settings.objectives
     name = names[0] if len(names) == 1 else "fitness"
     sign = -1.0 if DIRECTIONS[name] == "maximize" else 1.0
-    values = [sign * judge.value(trial.user_attrs["choices"])[name] for trial in best]
-    chosen = best[values.index(min(values))]
-    out.print(f"Of the {len(best)} best, validation data ({len(data[1])} samples) chooses trial {chosen.number}")
-    return dict(chosen.user_attrs["choices"])
+    values = [0.0] * len(best)
+    for batch in batches:
+        judge = Objective(objective.space, objective.effects, objective.problem, batch, objective.settings)
+        for place, trial in enumerate(best):
+            values[place] += sign * len(batch[1]) * judge.value(trial.user_attrs["choices"])[name]
+    found = [best[place] for place in sorted(range(len(best)), key=values.__getitem__)]
+    samples = sum(len(labels) for _, labels in batches)
+    out.print(f"Of the {len(best)} best, validation data ({samples} samples) chooses trial {found[0].number}")
+    return found
 
 
-def show(search: Search, best: list[optuna.trial.FrozenTrial]) -> None:
+def numbered(folder: Path, place: int) -> Path:
+    """Where the plan of a place goes, 0 is the best: ``run``, ``run-2``, ``run-3``, ..."""
+    return folder if place == 0 else folder.with_name(f"{folder.name}-{place + 1}")
+
+
+def carry_out_all(
+    task: Task, recipe: Recipe, plans: list[dict[str, str]], folder: Path | None, overwrite: bool
+) -> None:
+    """Carry plans out, best first, each into a folder of its own; one that changes nothing into none."""
+    for place, chosen in enumerate(plans):
+        if not chosen:
+            out.print(
+                f"Place {place + 1} goes to the network as it is: there is nothing to carry out, and no artifact is "
+                "written. For a smaller network give a --budget, or more --n-trials",
+                style="yellow",
+            )
+        elif folder is not None:
+            given = recipe.changed({"choices": tuple(f"{unit}={label}" for unit, label in chosen.items())})
+            carry_out(task, given, numbered(folder, place), overwrite)
+
+
+def show(search: Search, best: list[FrozenTrial]) -> None:
     """How many trials there were, and the best of them."""
     states = [trial.state.name.lower() for trial in search.study.get_trials(deepcopy=False)]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

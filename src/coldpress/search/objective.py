@@ -15,7 +15,7 @@ from coldpress.errors import SearchError
 from coldpress.network import evaluating, forwarding, logits_of
 from coldpress.plan import KEEP, Space, Unit
 from coldpress.problem import Problem
-from coldpress.search.samplers import SAMPLERS
+from coldpress.search.samplers import sampler
 from coldpress.surgery.effects import Effects
 
 DIRECTIONS = {
@@ -26,6 +26,7 @@ DIRECTIONS = {
     "size": "minimize",
     "macs": "minimize",
 }
+ALIASES = {"bytes": "size"}
 ORDERED = ("width", "vocabulary")
 """Kinds of unit whose options have an order; a sampler is given their position."""
 BATCH = 64
@@ -39,11 +40,12 @@ class SearchSettings:
 
     Attributes:
         sampler: a name of `coldpress.search.samplers.SAMPLERS`, or a dotted path to a class.
-        objectives: one or more of fitness, accuracy, kl (nats), latency (seconds), size (bytes), macs.
+        objectives: one or more of fitness, accuracy, kl (nats), latency (seconds), size (also called bytes), macs.
         weights: of error rate, latency and size in the fitness, which is lower where it is better.
         norms: milliseconds and megabytes that latency and size are divided by in the fitness.
         images: samples of train that a trial is judged on.
-        rungs: parts that they come in; after each a trial that falls behind may be pruned (one objective only).
+        rungs: parts that they come in; after each a trial within the limits that falls behind others within them may
+            be pruned (one objective only).
         options: how many options each unit is offered, see `offered`; 0 offers all, and legacy always two.
         seed: of the sampler.
     """
@@ -60,6 +62,7 @@ class SearchSettings:
     def __post_init__(self) -> None:
         for name in ("objectives", "weights", "norms"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "objectives", tuple(ALIASES.get(name, name) for name in self.objectives))
         unknown = sorted(set(self.objectives) - set(DIRECTIONS))
         allowed = {
             "objectives": (bool(self.objectives) and not unknown, f"some of {', '.join(DIRECTIONS)}"),
@@ -73,7 +76,13 @@ class SearchSettings:
         for name, (fine, what) in allowed.items():
             if not fine:
                 raise SearchError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
-        if self.sampler == "legacy" and self.options != 2:
+        sampler(self.sampler, self.seed)  # before time is spent, and a study takes up its name
+        if self.sampler == "legacy":
+            if len(self.objectives) > 1:
+                raise SearchError(
+                    f"the sampler legacy knows one objective, not {', '.join(self.objectives)}: choose one, fitness "
+                    "say, or another sampler"
+                )
             object.__setattr__(self, "options", 2)  # the published rule knows two intensities
 
     @property
@@ -96,7 +105,7 @@ class SearchSettings:
     @property
     def pruned(self) -> bool:
         """Whether trials that fall behind are stopped early."""
-        return len(self.objectives) == 1 and self.rungs > 1 and self.sampler in SAMPLERS and self.sampler != "legacy"
+        return len(self.objectives) == 1 and self.rungs > 1 and self.sampler != "legacy"
 
     def fitness(self, accuracy: float, seconds: float, size: float) -> float:
         """The weighted sum of error rate, latency over its norm and size over its norm: lower is better.
@@ -156,17 +165,20 @@ class Objective:
         """The objectives' values.
 
         Raises:
-            optuna.TrialPruned: it falls behind.
+            optuna.TrialPruned: it is within the limits and falls behind others that are.
         """
         choices = self.allowed(self.suggest(trial))
         costs = self.problem.costs_of(self.space.indices(choices))
         trial.set_user_attr("choices", choices)
         trial.set_user_attr("costs", costs)
-        for quantity, limit in self.problem.limits.items():
-            trial.set_constraint(quantity, costs[quantity] / limit - 1.0)
+        over = {quantity: costs[quantity] / limit - 1.0 for quantity, limit in self.problem.limits.items()}
+        for quantity, share in over.items():
+            trial.set_constraint(quantity, share)
+        # plans beyond a limit lose less: no trial within the limits is to be held against them
+        compared = self.settings.pruned and all(share <= 0.0 for share in over.values())
         found: dict[str, float] = {}
         for seen, found in self.values(choices):
-            if self.settings.pruned and seen < len(self.labels):
+            if compared and seen < len(self.labels):
                 trial.report(found[self.settings.objectives[0]], seen)
                 if trial.should_prune():
                     raise optuna.TrialPruned

@@ -93,7 +93,8 @@ class Population:
         """What the population is after one more trial; trials come in the order of their numbers.
 
         A trial on a worse front than its individual's best turns that individual toward its best. One on a better
-        front, or less crowded on the same one, becomes the best. One that was stopped early counts as worse.
+        front, or less crowded on the same one, becomes the best. One that was stopped early counts as worse
+        than any other that violates the constraints as much.
         """
         generation = seen.number // self.rules.population_size
         individuals = self._migrated(generation)

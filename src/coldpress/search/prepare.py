@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from coldpress import steps
+from coldpress.data import Batch
 from coldpress.deciding import loadable
 from coldpress.keys import run_key
 from coldpress.plan import Space
@@ -81,15 +82,13 @@ def trial_data(task: Task, recipe: Recipe, images: int) -> Data:
     return [tensor[start : start + images] for tensor in inputs], labels[start : start + images]
 
 
-def validation_data(task: Task) -> Data | None:
-    """Samples of validation, which choose among the best trials; None where there are none."""
+def validation_batches(task: Task) -> list[Batch]:
+    """Samples of validation, which choose among the best trials; texts of each batch are filled up to its longest."""
+    found: list[Batch] = []
     if task.validation is None:
-        return None
-    parts, count = [], 0
-    for inputs, labels in task.batches("validation"):
-        parts.append((inputs, labels))
-        count += len(labels)
-        if count >= MOST_VALIDATION:
+        return found
+    for batch in task.batches("validation"):
+        found.append(batch)
+        if sum(len(labels) for _, labels in found) >= MOST_VALIDATION:
             break
-    columns = zip(*(inputs for inputs, _ in parts))
-    return [torch.cat(column) for column in columns], torch.cat([labels for _, labels in parts])
+    return found

@@ -46,9 +46,9 @@ class QIEASampler(BaseSampler):
     every option possible. Neighbours, and every few generations all, hand on their best.
 
     Several objectives are compared by non-dominated sorting and crowding, constraints (`Trial.set_constraint`, or
-    ``constraints_func``) by constrained domination. Pruned trials count as worse than the best, failed ones are
-    ignored. Spaces may be conditional, ranges may change from trial to trial. A trial is drawn anew, under a widening
-    bound, where it would repeat another.
+    ``constraints_func``) by constrained domination. Pruned trials count as worse than complete ones that violate the
+    constraints as much, failed ones are ignored. Spaces may be conditional, ranges may change from trial to trial. A
+    trial is drawn anew, under a widening bound, where it would repeat another.
 
     The state is replayed from the study's finished trials and every draw depends on seed, trial number and parameter
     name alone. So a study that is stopped and resumed with the same seed goes on as if it had not been, and any number

@@ -30,11 +30,14 @@ class Solution:
 
 
 def dominates(one: Solution, other: Solution) -> bool:
-    """Whether ``one`` violates less, or violates as much and is nowhere worse and somewhere better."""
-    if one.losses is None or other.losses is None:
-        return other.losses is None and one.losses is not None
+    """Whether ``one`` violates less, or violates as much and is nowhere worse and somewhere better.
+
+    One that was stopped early is worse than any other that violates as much.
+    """
     if one.violation != other.violation:
         return one.violation < other.violation
+    if one.losses is None or other.losses is None:
+        return other.losses is None and one.losses is not None
     return one.losses != other.losses and all(a <= b for a, b in zip(one.losses, other.losses, strict=True))
 
 

@@ -43,8 +43,10 @@ def open_storage(place: str) -> BaseStorage:
         path = Path(place)
         if path.is_dir() or not path.parent.is_dir():
             raise SearchError(f"the storage {place} cannot be a file there: give the path of a file, or a database URL")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise SearchError(f"the storage {place} is read-only: make it writable, or choose another --storage")
+        if not all(os.access(one, os.W_OK) for one in (path, path.parent) if one.exists()):  # a lock lies beside it
+            raise SearchError(
+                f"the storage {place} is read-only: make it writable, and its folder, or choose another --storage"
+            )
         return JournalStorage(JournalFileBackend(str(path)))
     except SearchError:
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
+import secrets
 import time
 import zlib
 from collections.abc import Callable
@@ -98,10 +98,12 @@ class Search:
     def join(cls, place: str, name: str, worker: int | None = None) -> Search:
         """Take part in a study that was started elsewhere.
 
+        A worker that is given no number draws one: processes of two containers may have the same number and start.
+
         Raises:
             SearchError: there is no such study, or it was made by another version.
         """
-        file = place.removeprefix(SQLITE).partition("?")[0] if place.startswith(SQLITE) else place
+        file = place.removeprefix(SQLITE).removeprefix("file:").partition("?")[0] if place.startswith(SQLITE) else place
         if "://" not in file and not Path(file).exists():
             raise SearchError(f"there is no storage {place}: start it with coldpress search")
         storage = open_storage(place)
@@ -117,7 +119,7 @@ class Search:
             raise SearchError(f"the study {name!r} in {place} is not coldpress': choose another --study-name")
         if setup["version"] != __version__:
             raise SearchError(f"the study was started by coldpress {setup['version']}, this is {__version__}")
-        return cls(study, Slots(study, patient), setup, os.getpid() if worker is None else worker)
+        return cls(study, Slots(study, patient), setup, secrets.randbits(32) if worker is None else worker)
 
     def check_key(self, key: str) -> None:
         """Raise SearchError when the model or the data here are not those of the study."""
@@ -181,17 +183,22 @@ class Search:
         self.study.enqueue_trial(params, skip_if_exists=True)
 
     def best(self, count: int = 1) -> list[FrozenTrial]:
-        """The best trials: by value with one objective, of those within the limits; else the Pareto front."""
-        if len(self.settings.objectives) > 1:
-            return self.study.best_trials
-        trials = [t for t in self.study.get_trials(states=(TrialState.COMPLETE,)) if feasible(t)]
-        sign = -1.0 if self.settings.directions[0] == "maximize" else 1.0
-        ranked = sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+        """The best trials within the limits, no two of the same plan: by value, or of several objectives the front.
+
+        A Pareto front is returned whole, in the order of its trials.
+        """
+        several = len(self.settings.objectives) > 1
+        if several:
+            trials = sorted(self.study.best_trials, key=lambda trial: trial.number)
+        else:
+            complete = [t for t in self.study.get_trials(states=(TrialState.COMPLETE,)) if feasible(t)]
+            sign = -1.0 if self.settings.directions[0] == "maximize" else 1.0
+            trials = sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
         found: list[FrozenTrial] = []
-        for trial in ranked:
+        for trial in trials:
             if all(trial.user_attrs["choices"] != other.user_attrs["choices"] for other in found):
                 found.append(trial)
-        return found[:count]
+        return found if several else found[:count]
 
 
 def feasible(trial: FrozenTrial) -> bool:
