@@ -103,9 +103,9 @@ def fisher_importance(
         model, inputs, groups, seed: as of `mask_gradients`.
     """
     gradients = mask_gradients(model, inputs, groups, seed=seed).double()
-    parts = gradients.split([group.channels for group in groups], dim=1)
+    parts = gradients.split_with_sizes([group.channels for group in groups], dim=1)
     return {
-        group.name: 0.5 * part.unflatten(1, (-1, group.atom)).sum(dim=2).square().mean(dim=0)
+        group.name: 0.5 * part.reshape(len(part), -1, group.atom).sum(dim=2).square().mean(dim=0)
         for group, part in zip(groups, parts)
     }
 
