@@ -71,6 +71,40 @@ def test_rounding_goes_on_with_the_rows_that_are_missing(script, monkeypatch, tm
     assert "Medians over seeds" in out.with_suffix(".md").read_text()
 
 
+def small(folder: Path) -> tuple[str, ...]:
+    """Words that name a network of two small convolutions."""
+    path = folder / "small.py"
+    path.write_text(
+        "from torch import nn\n\n\ndef net(num_classes=10):\n"
+        "    first, second = nn.Conv2d(1, 6, 3, 2), nn.Conv2d(6, 8, 3, 2)\n"
+        "    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)\n"
+        "    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), *end)\n"
+    )
+    return "--model", f"{path}:net"
+
+
+def test_channels_are_chosen_by_every_method(script, monkeypatch, tmp_path):
+    words = ("--channels", "6", "--sparsities", "0.5", "--num-layers", "1", "--calibration", "8", "--images", "20")
+    found = ran(script("qaoa_pruning"), monkeypatch, tmp_path / "qaoa.json", *small(tmp_path), *words, "--seeds", "0")
+    energies = {(row["group"], row["method"]): row["energy"] for row in found["rows"]}
+    groups = {group for group, _ in energies}
+    assert "all together" in groups
+    for group in groups:
+        least = energies[group, "exact"]
+        assert all(least <= energies[group, method] + 1e-9 for method in ("QAOA", "magnitude", "random"))
+    assert "| QAOA |" in (tmp_path / "qaoa.md").read_text()
+
+
+def test_factors_are_annealed_in_every_form(script, monkeypatch, tmp_path):
+    words = ("--layers", "2", "--shares", "0.5", "--images", "8")
+    found = ran(script("annealed_factors"), monkeypatch, tmp_path / "factors.json", *small(tmp_path), *words)
+    for row in found["rows"]:
+        assert row["annealed"] <= row["descent"] <= row["one_pass"] * (1 + 1e-9)
+        assert 0 < row["bytes"] < row["bytes_dense"]
+    assert len({(row["left"], row["right"]) for row in found["rows"]}) == len(found["rows"]) > 4
+    assert "| left, right |" in (tmp_path / "factors.md").read_text()
+
+
 def test_comparators_in_whole_bits_just_reach_the_bytes(script):
     module = script("few_bits")
     shapes = {"a": (4, 10), "b": (8, 33), "c": (8, 70), "d": (16, 90)}

@@ -116,7 +116,11 @@ def build(
 
 
 def measured(
-    task: Task, student: nn.Module, files: Mapping[str, Path], recipe: Recipe
+    task: Task,
+    student: nn.Module,
+    files: Mapping[str, Path],
+    recipe: Recipe,
+    judged: Mapping[str, Evaluation] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both sides evaluated and timed on the runtime: entries of metrics.json and of details.json.
 
@@ -125,12 +129,13 @@ def measured(
         student: the compressed network.
         files: the ONNX file of either of `SIDES`.
         recipe: threads, batch and seed of the timing.
+        judged: evaluations of both files, where they are known already.
     """
     times = time_files(files, task.example_inputs, threads=recipe.threads, batch=recipe.batch, seed=recipe.seed)
     split: Split | None = task.report_split if task.test is not None or task.validation is not None else None
-    judged = (
-        {side: evaluate_file(task, path, split, batch=recipe.batch) for side, path in files.items()} if split else {}
-    )
+    if judged is None and split:
+        judged = {side: evaluate_file(task, path, split, batch=recipe.batch) for side, path in files.items()}
+    judged = judged or {}
     metrics: dict[str, Any] = {
         side: _side(model, files[side], times[side], judged.get(side), task)
         for side, model in (("original", task.model), ("compressed", student))

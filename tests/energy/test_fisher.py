@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from coldpress.energy.fisher import fisher_energy, mask_gradients, weight_fisher
+from coldpress.energy.fisher import fisher_energy, fisher_importance, mask_gradients, weight_fisher
 from coldpress.errors import TaskError
 from coldpress.network import evaluating, logits_of
 from coldpress.space import channel_groups
@@ -97,6 +97,19 @@ def test_single_units_cost_the_same_whatever_rank_and_alpha(rank: int, alpha: fl
     else:
         values = np.sort(np.linalg.eigvalsh(full))[::-1]
         assert np.linalg.eigvalsh(couplings)[::-1][:rank] == pytest.approx(alpha * values[:rank], abs=1e-12)
+
+
+def test_a_channels_importance_is_its_energy_alone() -> None:
+    model, inputs = build("concatenation"), inputs_of("concatenation", count=6)
+    groups = list(channel_groups(model, inputs)[0].values())
+    found = fisher_importance(model, inputs, groups, seed=3)
+    gradients = mask_gradients(model, inputs, groups, seed=3).double().numpy()
+    first = 0
+    for group in groups:
+        own = gradients[:, first : first + group.channels].reshape(6, -1, group.atom).sum(axis=2)
+        first += group.channels
+        linear, factor = fisher_energy(own)
+        np.testing.assert_allclose(found[group.name], linear + 0.5 * np.square(factor).sum(axis=1), rtol=1e-9)
 
 
 def test_a_weights_fisher_is_the_mean_square_of_the_samples_gradients() -> None:

@@ -113,6 +113,9 @@ def test_a_folder_carries_factors(task: Task, tmp_path: Path) -> None:
         np.testing.assert_allclose(run(session(result.folder / name), [x.numpy()])[0], expected, rtol=1e-3, atol=1e-4)
     refused = json.loads((result.folder / "details.json").read_text())["refused"]
     assert set(refused) == {"apart"}
+    checked = {row["layer"] for row in metrics["factors"]["layers"]}  # each beside the dense layer
+    assert checked == {"first", "second", "head"}
+    assert "No factor layer slower than the dense layer" in (result.folder / "report.html").read_text()
 
 
 def test_only_named_layers_change(task: Task) -> None:
@@ -125,6 +128,9 @@ def test_what_cannot_be_is_refused(task: Task, tmp_path: Path) -> None:
     for rank in (12, 13):
         with pytest.raises(SurgeryError, match="its full rank is 12: give a lower rank"):
             factor_network(task, rank, layers=["second"], **QUICK)
+    assert FactorPair(11, "ternary", "ternary").bytes(12, 108) < 4 * 12 * 108
+    with pytest.raises(SurgeryError, match=r"1296 multiplications; as rank 11, .* and 1320"):
+        factor_network(task, 11, "ternary", "ternary", layers=["second"], **QUICK)
     with pytest.raises(SurgeryError, match="it would take"):
         factor_network(task, 11, "int8", "int8", layers=["head"], **QUICK)
     with pytest.raises(SpaceError, match="'apart' cannot become two factors: it is no layer of one group"):

@@ -182,3 +182,18 @@ def test_ignored_layers_stay(task: Task, tmp_path: Path, preset: str) -> None:
         torch.testing.assert_close(after[name], before[name])
     (changed,) = (name for name in after if name.startswith("second") and name.endswith("conv1.weight"))
     assert not torch.equal(after[changed], before["second.conv1.weight"])
+
+
+def test_a_network_without_convolutions_is_carried_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(768, 24), nn.ReLU(), nn.Linear(24, 4)).eval()
+    task = Task(layers, train=images(48, 0), test=images(20, 1))
+    settings: dict[str, Any] = {"sparsity": 0.5, "rank": 4, **QUICK, "epochs": 0}
+    found = compress_by_preset(task, tmp_path / "run", "qianets", **settings)
+    assert found.metrics["compressed"]["macs"] <= 0.5 * found.metrics["original"]["macs"] + 24
+    assert not any(isinstance(module, ECA) for module in found.model.modules())
+    legacy = compress_by_preset(task, tmp_path / "legacy", "qianets-legacy", **settings)
+    assert legacy.metrics["compressed"]["macs"] == found.metrics["original"]["macs"]
+    alone = Task(nn.Flatten(), train=images(48, 0))
+    with pytest.raises(ColdpressError, match="no convolution or linear"):
+        compress_by_preset(alone, tmp_path / "none", "qianets-legacy", **settings)

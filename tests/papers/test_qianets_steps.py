@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +11,18 @@ import torchvision
 from torch import nn
 
 from coldpress.errors import SurgeryError
-from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected, factorise
+from coldpress.network import evaluating
+from coldpress.papers.qianets_scores import fisher_scores
+from coldpress.papers.qianets_steps import as_published, attended_blocks, corrected, factorise, zeroed
+from coldpress.runtime.onnx import export
+from coldpress.runtime.sessions import run, session
 from coldpress.space.layers import count_macs
 from coldpress.space.rank_rules import named_rule
 from coldpress.surgery.eca import ECA
 from coldpress.surgery.factorize import Factorized
+from coldpress.surgery.structure import describe_changes, rebuild
+from coldpress.task import Task
+from coldpress.zoo import model as zoo_model
 from tiny import build, inputs_of
 
 
@@ -89,6 +97,71 @@ def test_factors_of_a_low_rank_layer_compute_what_it_did() -> None:
             setattr(only.get_submodule(parent), last, model.get_submodule(name))
     with torch.no_grad():
         torch.testing.assert_close(only(*inputs), before, atol=1e-4, rtol=1e-3)
+
+
+def test_convolutions_of_one_pixel_become_two_where_that_pays() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(32, 64, 1), nn.ReLU(), nn.Conv2d(64, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 1, groups=2))
+    inputs = (torch.randn(8, 32, 4, 4),)
+    assert factorise(model, inputs, inputs, rank=8) == ["0"]  # of the others the rank is full, or they have groups
+    assert [tuple(part.weight.shape) for part in model[0]] == [(8, 32, 1, 1), (64, 8, 1, 1)]
+
+
+@pytest.mark.parametrize("name", ["projected shortcuts", "depthwise and grouped"])
+def test_the_public_code_takes_nothing_or_everything(name: str) -> None:
+    model, inputs = build(name), inputs_of(name)
+    none, alone = (as_published(model, 0.0, rank=4, entanglement=share).state_dict() for share in (0.0, 1.0))
+    assert all(torch.equal(tensor, alone[key]) for key, tensor in none.items())  # where none goes, none goes along
+    student = as_published(model, 1.0, rank=4)
+    for key, module in student.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert float(module.weight.detach().norm()) < 0.05 * float(model.get_submodule(key).weight.detach().norm())
+    with evaluating(student):
+        assert bool(student(*inputs).isfinite().all())
+
+
+def test_the_public_code_takes_zeros_groups_and_dilation() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, groups=4), nn.Conv2d(8, 6, 3, dilation=2)).eval()
+    nn.init.zeros_(model[0].weight)
+    student = as_published(model, 0.3, rank=3)
+    assert float(student[0].weight.detach().abs().max()) < 1e-2
+    assert [part.weight.shape for part in student] == [part.weight.shape for part in model]
+    assert bool(student(torch.randn(2, 4, 16, 16)).isfinite().all())
+
+
+def test_all_weights_may_be_zero() -> None:
+    model, inputs = build("projected shortcuts"), inputs_of("projected shortcuts")
+    student = zeroed(model, inputs, inputs, 1.0, attention=False)
+    for module in student.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert not module.weight.any()
+    with evaluating(student):
+        torch.testing.assert_close(student(*inputs), student.head.bias.expand(len(inputs[0]), -1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "blocks"), [("googlenet", 9), ("densenet121", 4)])
+def test_large_networks_are_shrunk_exported_and_rebuilt(name: str, blocks: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, inputs = zoo_model(f"torchvision:{name}", 10).eval(), (torch.randn(8, 3, 32, 32),)
+    student = corrected(model, inputs, inputs, 0.3, rank=16)
+    assert parameters(student) < 0.6 * parameters(model)
+    assert sum(isinstance(module, ECA) for module in student.modules()) == blocks
+    for module in student.modules():
+        if isinstance(module, ECA):
+            nn.init.normal_(module.conv.weight)
+    file = export(student, inputs, tmp_path / "model.onnx")
+    fresh = zoo_model(f"torchvision:{name}", 10)
+    rebuild(fresh, describe_changes(model, student))
+    fresh.load_state_dict(student.state_dict())
+    with evaluating(student), evaluating(fresh):
+        wanted = student(*inputs)
+        assert torch.equal(fresh(*inputs), wanted)
+    found = torch.from_numpy(run(session(file), [inputs[0].numpy()])[0])
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+    scores = fisher_scores(Task(model, inputs, train=[(inputs[0], torch.arange(8))], hold_out=False), 8)
+    assert all(bool((own >= 0.0).all()) and float(own.max()) > 0.0 for own in scores.values())
 
 
 @pytest.mark.parametrize("rule", ["energy:0.6", "evbmf"])

@@ -11,6 +11,7 @@ import torch
 
 from coldpress.errors import ExportError
 from coldpress.runtime import cold, device, export, predict, run, session, time_sessions
+from coldpress.runtime.clock import median_interval, ratio_interval
 
 from .nets import residual
 
@@ -33,6 +34,18 @@ def test_sides_are_timed_equally_often_and_described(model: Path) -> None:
         assert timing.runtime == f"onnxruntime {onnxruntime.__version__}"
         assert min(timing.samples) <= timing.median <= max(timing.samples)
         assert "samples" not in timing.summary()
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    held = {"median": 0, "ratio": 0}
+    for _ in range(400):
+        first, second = 3.0 + rng.exponential(size=101), 1.0 + rng.exponential(size=101)
+        low, high = median_interval(first)
+        held["median"] += low <= 3.0 + np.log(2) <= high
+        low, high = ratio_interval(first, second)
+        held["ratio"] += low <= (3.0 + np.log(2)) / (1.0 + np.log(2)) <= high
+    assert all(0.91 < count / 400 < 0.99 for count in held.values())
 
 
 def test_repeats_are_chosen_when_not_given(model: Path) -> None:

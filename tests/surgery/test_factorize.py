@@ -159,6 +159,16 @@ def test_a_convolution_that_is_a_sum_of_few_terms_is_found_again_by_cp() -> None
     assert float((effective_weight(factors, "cp") - weight).norm() / weight.norm()) < 0.02
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_are_all_zero_stay_zero(method: Method, known: bool) -> None:
+    weight = random_weight((3, 3))
+    weight[:, :-1] = 0.0
+    moments = moments_for(weight.shape[1] - 1) if known else None
+    factors = factor_weights(weight, moments, (3, 3), method, tuple(r // 2 for r in full_rank(method, (3, 3))))
+    torch.testing.assert_close(effective_weight(factors, method), weight, atol=1e-9, rtol=1e-9)
+
+
 @pytest.mark.parametrize("method", ["cp", "tensor-train"])
 @pytest.mark.parametrize("live", [0, 1])
 def test_weights_that_are_nearly_all_zero_are_kept(method: Method, live: int) -> None:

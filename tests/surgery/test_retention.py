@@ -192,6 +192,19 @@ def test_a_given_importance_decides() -> None:
             prune_channels(model, [first], 0.5, importance=wrong)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_channels_of_one_importance_are_cut_at_random(value: float) -> None:
+    model, groups = groups_of("concatenation")
+    group = max(groups, key=lambda own: own.channels)
+    same = {group.name: torch.full((group.channels // group.atom,), value)}
+    kept = [
+        prune_channels(model, [group], 0.5, importance=same, entanglement=0.4, stages=2, seed=seed).kept[group.name]
+        for seed in (0, 1, 0)
+    ]
+    assert all(len(own) == group.channels // 2 for own in kept)
+    assert kept[0] == kept[2] != kept[1]
+
+
 def test_what_cannot_be_done_is_refused() -> None:
     model = network()
     for sparsity in (-0.1, 1.1, float("nan")):

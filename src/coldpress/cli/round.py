@@ -29,7 +29,8 @@ def round_weights(
         str | None,
         typer.Option(
             help="in place of bits: layers become two factors, LEFT,RIGHT (the right one reads the inputs), each "
-            "float, ternary, int2 to int8, or 'int8 2:4', annealed; 'float,ternary' say. Only where bytes fall"
+            "float, ternary, int2 to int8, or 'int8 2:4', annealed; 'float,ternary' say. Only where bytes and "
+            "multiplications fall"
         ),
     ] = None,
     rank: Annotated[

@@ -31,7 +31,7 @@ HEADS = (
     "zeros",
     "",
 )
-SIDES = {"corrected": AT_RATIO, "coldpress, the same ratios asked": OURS}
+SIDES = {"corrected, channels alone": AT_RATIO, "coldpress, the same ratios asked": OURS}
 BESIDE = ("drop in points, faster, smaller", "published, on another machine", *SIDES)
 TITLE, WORK = "QIANets", "work"
 
@@ -77,7 +77,8 @@ def run(
 def all_cells(rows: Sequence[Row]) -> list[list[str]]:
     """Figures as words, means over seeds with least and most: for each network what is published, then every method.
 
-    Of a single seed the drops have their paired 95 % interval, and the accuracy its own.
+    Of a single seed the drops have their paired 95 % intervals, the accuracy its own, and times those of the runs that
+    were timed.
     """
     lines = []
     for network in dict.fromkeys(row.network for row in rows):
@@ -106,13 +107,18 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def beside(rows: Sequence[Row]) -> list[list[str]]:
-    """What is published, what the corrected method and what our plan make of each network: the means over seeds."""
+    """What is published, what the corrected method and what our plan make of each network: the means over seeds.
+
+    A cell says so where it rests on fewer seeds than the network has.
+    """
     lines = []
     for network in dict.fromkeys(row.network for row in rows):
         theirs, cells = PUBLISHED[network], []
+        seeds = len({row.seed for row in rows if row.network == network})
         for method in SIDES.values():
             done = [r for r in rows if (r.network, r.method) == (network, method) and r.metrics]
-            cells.append(_three([_before_over_after(row) for row in done]) if done else "")
+            few = f" ({_seeds(len(done), seeds)})" if len(done) < seeds else ""
+            cells.append(_three([_before_over_after(row) for row in done]) + few if done else "")
         lines.append([network, _three([(100 * (theirs.before - theirs.after), theirs.faster, theirs.smaller)]), *cells])
     return lines
 
@@ -127,6 +133,10 @@ def _before_over_after(row: Row) -> tuple[float, float, float]:
 def _three(values: Sequence[tuple[float, float, float]]) -> str:
     drop, faster, smaller = (sum(column) / len(values) for column in zip(*values))
     return f"{drop:.2f}, {faster:.2f} x, {smaller:.2f} x"
+
+
+def _seeds(done: int, all_seeds: int) -> str:
+    return f"{done} seeds" if done == all_seeds else f"{done} of {all_seeds} seeds"
 
 
 def _cells(title: str, rows: Sequence[Row], control: Mapping[int, Row]) -> list[str]:
@@ -147,22 +157,30 @@ def _cells(title: str, rows: Sequence[Row], control: Mapping[int, Row]) -> list[
     def after(row: Row) -> Mapping[str, Any]:
         return dict(row.metrics["compressed"])
 
-    def ratio(value: Callable[[Mapping[str, Any]], float]) -> str:
-        return spread(lambda row: value(before(row)) / value(after(row)), 2, " x")
+    def ratio(value: Callable[[Mapping[str, Any]], float], interval: Sequence[float] = ()) -> str:
+        return spread(lambda row: value(before(row)) / value(after(row)), 2, " x", interval)
 
     first = done[0].metrics
     compared = all(row.seed in control for row in done)
-    lost = [-100 * x for x in reversed(first["comparison"]["difference_interval"])]
+    times = first.get("intervals", {})
     return [
         title,
         spread(lambda row: 100 * accuracy(row), 2, " %", [100 * x for x in first["compressed"]["accuracy_interval"]]),
-        spread(lambda row: 100 * (before(row)["accuracy"] - accuracy(row)), 2, "", lost),
-        spread(lambda row: 100 * (accuracy(control[row.seed]) - accuracy(row)), 2) if compared else "",
-        spread(lambda row: after(row)["latency_ms"]["median"], 3),
-        ratio(lambda side: side["latency_ms"]["median"]),
+        spread(lambda row: 100 * (before(row)["accuracy"] - accuracy(row)), 2, "", _lost(first, "comparison")),
+        spread(lambda row: 100 * (accuracy(control[row.seed]) - accuracy(row)), 2, "", _lost(first, "control"))
+        if compared
+        else "",
+        spread(lambda row: after(row)["latency_ms"]["median"], 3, "", times.get("latency_ms", ())),
+        ratio(lambda side: side["latency_ms"]["median"], times.get("faster", ())),
         ratio(lambda side: side["file_bytes"]),
         ratio(lambda side: side["parameters"]),
         spread(lambda row: 100 * after(row)["macs"] / before(row)["macs"], 1, " %"),
         spread(lambda row: 100 * after(row)["sparsity"], 1, " %"),
-        "; ".join([*([f"{len(done)} seeds"] if len(done) > 1 else []), *notes]),
+        "; ".join([*([_seeds(len(done), len(rows))] if len(rows) > 1 else []), *notes]),
     ]
+
+
+def _lost(metrics: Mapping[str, Any], against: str) -> list[float]:
+    """The paired 95 % interval of the accuracy lost, in points; empty where the two were not compared."""
+    found = metrics.get(against)
+    return [-100 * edge for edge in reversed(found["difference_interval"])] if found else []

@@ -94,6 +94,22 @@ def mask_gradients(
     return finite(found)
 
 
+def fisher_importance(
+    model: nn.Module, inputs: Sequence[Tensor], groups: Sequence[ChannelGroup], *, seed: int = 0
+) -> dict[str, Tensor]:
+    """What the loss grows by where one atom of a group goes alone, ``(atoms,)`` float64 (nats of a sample), by group.
+
+    Args:
+        model, inputs, groups, seed: as of `mask_gradients`.
+    """
+    gradients = mask_gradients(model, inputs, groups, seed=seed).double()
+    parts = gradients.split_with_sizes([group.channels for group in groups], dim=1)
+    return {
+        group.name: 0.5 * part.reshape(len(part), -1, group.atom).sum(dim=2).square().mean(dim=0)
+        for group, part in zip(groups, parts)
+    }
+
+
 def weight_fisher(
     model: nn.Module, names: Sequence[str], inputs: Sequence[Tensor], labels: Tensor | None = None, *, seed: int = 0
 ) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from coldpress import proof
 from coldpress.artifact import PACKED, check_output, put_in_place
 from coldpress.errors import TaskError
 from coldpress.evidence import Progress
+from coldpress.factor_check import check_factors
 from coldpress.facts import correlated
 from coldpress.few_bits.choice import Decided, decide_forms, reasons_for_floats
 from coldpress.few_bits.factors import factor_network
@@ -228,6 +229,8 @@ def build(
         "seconds": seconds,
         **proof.circumstances(task, recipe, command or "coldpress.round_to_artifact(...) with recipe.yaml"),
     }
+    if factors := check_factors(student, task.example_inputs, {}, recipe):
+        metrics["factors"] = factors
     shapes = layer_shapes(task.model, task.example_inputs)
     reasons = reasons_for_floats(task)
     details["refused"] = {

@@ -1,4 +1,5 @@
-"""Layers of a network as two factors of few levels, kept so: real layers, packed, only where bytes fall.
+"""Layers of a network as two factors of few levels, kept so: real layers, packed, only where bytes and
+multiplications fall.
 
 Size, not speed: no runtime here has a kernel for ternary or sparse factors, which run as floats.
 """
@@ -46,7 +47,7 @@ def factor_network(
         rank: of the factors: a number, or by layer "energy:0.9" (of squared singular values) or "evbmf".
         left: form of the factor that gives the outputs, see `coldpress.surgery.factor_layers.FactorPair`.
         right: form of the one that reads the inputs.
-        layers: those to replace; None: all whose bytes fall by it.
+        layers: those to replace; None: all whose bytes and multiplications fall by it.
         calibration: samples that judge the result.
         refit_images: samples for the layers' second moments and the re-fit.
         rounds: of annealing in each layer.
@@ -54,8 +55,8 @@ def factor_network(
         progress: called with (step, done, in all).
 
     Raises:
-        SpaceError: no layer's bytes would fall, or one that was named cannot be replaced.
-        SurgeryError: a form that there is not, or a layer that was named and whose bytes would not fall.
+        SpaceError: no layer would gain by it, or one that was named cannot be replaced.
+        SurgeryError: a form that there is not, or a layer that was named and would not gain by it.
 
     Example:
         >>> network = factor_network(task, "energy:0.9", right="ternary")  # doctest: +SKIP
@@ -95,7 +96,7 @@ def _pairs(task: Task, rank: int | str, left: str, right: str, layers: Sequence[
                 found[name] = pair
     if not found:
         raise SpaceError(
-            f"no layer takes fewer bytes as {left} x {right} factors of rank {rank}, below its full rank: give a lower "
-            "rank, or forms of fewer bits"
+            f"no layer takes fewer bytes and multiplications as {left} x {right} factors of rank {rank}, below its "
+            "full rank: give a lower rank, or forms of fewer bits"
         )
     return found

@@ -1,8 +1,9 @@
 """QIANets on three networks: the public code's steps, the same corrected, and our own plan within the same budget.
 
-Every row is trained by one recipe for as many epochs (ours by distillation), beside a control: the baseline trained on
-for as long; what the search found is trained by its own rate and batch, as its own control is. Both sides of every row
-are exported, and timed in turns. See `qianets_case` for one network's rows and `qianets_steps` for the steps.
+Every row is trained for as many epochs, beside a control: the baseline trained on as the row is. Most are trained on
+labels by one recipe; what the search found by its own rate and batch; ours by distillation from the baseline. Both
+sides of every row are exported, and timed in turns. See `qianets_case` for one network's rows and `qianets_steps` for
+the steps.
 """
 
 from __future__ import annotations

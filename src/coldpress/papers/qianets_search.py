@@ -15,6 +15,8 @@ import optuna
 from coldpress.errors import TaskError
 from coldpress.papers.qianets_table import KERNELS
 
+KEY = "coldpress"
+"""The study's attribute that says what it was made for."""
 TRIES = 3
 """Trials at most, as a multiple of those wanted, where some cannot be trained."""
 
@@ -24,6 +26,7 @@ def searched(
     name: str,
     trials: int,
     seed: int,
+    key: str,
     curve: Callable[[Mapping[str, Any]], list[float | None]],
     tell: Callable[[int, int], None],
 ) -> dict[str, Any]:
@@ -34,15 +37,17 @@ def searched(
         name: of the study.
         trials: that are to be completed; one that was stopped, or could not be trained, does not count.
         seed: of the sampler; a study that was stopped draws what it would have drawn.
+        key: names what trials depend on besides: the baseline's weights, its data, and how they are trained.
         curve: validation scores by epoch, of a network that was made and trained so.
         tell: called with (trial, in all).
 
     Raises:
-        TaskError: no trial could be trained.
+        TaskError: no trial could be trained, or the study there is of another key or seed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+    _check(study, path, f"{key}, seed {seed}")
 
     def objective(trial: optuna.Trial) -> float:
         asked = {
@@ -72,3 +77,15 @@ def searched(
         last = study.trials[-1].user_attrs.get("error", "")
         raise TaskError(f"none of the {failed} trials of {name} could be trained: {last}")
     return dict(study.best_trial.params)
+
+
+def _check(study: optuna.Study, path: Path, key: str) -> None:
+    """Note in a new study what it is made for. Raises TaskError where a study was made for something else."""
+    known = study.user_attrs.get(KEY)
+    if known is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(KEY, key)
+    elif known != key:
+        raise TaskError(
+            f"the study {study.study_name!r} in {path} is of another baseline, seed, data or training: choose another "
+            "--out, or remove that file"
+        )

@@ -105,9 +105,9 @@ def corrected(
 ) -> nn.Module:
     """A copy after the same steps as they could have been: channels go for good, factors stay two layers.
 
-    Channels go by softmax retention, exactly as many as asked for. A convolution of more than 1 x 1, or a linear, that
-    is smaller as a product of this rank, and faster by the table where one is given, becomes two layers, best for its
-    inputs. Attention stands behind the blocks; BatchNorms are calibrated again.
+    Channels go by softmax retention, exactly as many as asked for. A convolution or linear that is smaller as a product
+    of this rank, and faster by the table where one is given, becomes two layers, best for its inputs. Attention stands
+    behind the blocks; BatchNorms are calibrated again.
 
     Args:
         model: the network.
@@ -202,9 +202,8 @@ def factorise(
     """
     wanted, full = {}, {}
     for name, shape in layer_shapes(model, example_inputs).items():
-        large = (shape.kind == "linear" or shape.kernel != (1, 1)) and not under(name, ignored)
         module = model.get_submodule(name)
-        if not large or shape.groups > 1 or not factors(module):
+        if shape.kind == "embedding" or shape.groups > 1 or under(name, ignored) or not factors(module):
             continue
         ranks = (rank,) if isinstance(rank, int) else ruled_rank(shape, module.get_parameter("weight"), "svd", rank)
         factored = replace(shape, method="svd", rank=ranks)

@@ -12,12 +12,14 @@ from coldpress.recovery.settings import Optimizer
 KERNELS = (3, 5, 7, 9)
 BASELINE, CONTROL = "baseline", "control: trained on"
 LEGACY, OTHER_READING = "as published", "as published, sparsity read as the share kept"
-SEARCHED, AT_RATIO = "corrected, searched", "corrected, at the published ratio"
+SEARCHED, AT_RATIO = "corrected, searched", "corrected, channels alone, at the published ratio"
 CONTROL_SEARCHED = "control: trained on by the search's rate and batch"
-PLAIN, MAGNITUDE, BY_ATTENTION = (
+CONTROL_DISTILLED = "control: distilled on from the baseline"
+PLAIN, MAGNITUDE, BY_ATTENTION, BY_FISHER = (
     "the same channels, no attention",
     "as many channels, by magnitude, no attention",
     "as many channels, by attention's scores",
+    "as many channels, by Fisher scores",
 )
 WEIGHTS, WEIGHTS_MAGNITUDE = "as many single weights, masked", "as many single weights, by magnitude"
 OURS, STRUCTURE, FURTHER = (
@@ -26,10 +28,13 @@ OURS, STRUCTURE, FURTHER = (
     "coldpress, as far as int8 goes",
 )
 METHODS = (
-    *(BASELINE, CONTROL, CONTROL_SEARCHED, LEGACY, OTHER_READING, SEARCHED, AT_RATIO),
-    *(PLAIN, MAGNITUDE, BY_ATTENTION, WEIGHTS, WEIGHTS_MAGNITUDE, OURS, STRUCTURE, FURTHER),
+    *(BASELINE, CONTROL, CONTROL_SEARCHED, CONTROL_DISTILLED, LEGACY, OTHER_READING, SEARCHED, AT_RATIO),
+    *(PLAIN, MAGNITUDE, BY_ATTENTION, BY_FISHER, WEIGHTS, WEIGHTS_MAGNITUDE, OURS, STRUCTURE, FURTHER),
 )
-CONTROLS = {SEARCHED: CONTROL_SEARCHED}
+CONTROLS = {
+    SEARCHED: CONTROL_SEARCHED,
+    **dict.fromkeys((OURS, STRUCTURE, FURTHER), CONTROL_DISTILLED),  # which learn from the baseline's answers
+}
 """What a row is held against that was not trained by the common recipe, which `CONTROL` is of."""
 ENTANGLEMENT = 0.1
 HELD_OUT = 0.2
@@ -123,7 +128,8 @@ class Row:
 
     Attributes:
         network, method, seed: which.
-        metrics: entries of metrics.json, ``original`` the baseline and ``compressed`` the row's network.
+        metrics: entries of metrics.json, ``original`` the baseline and ``compressed`` the row's network; see also
+            `coldpress.papers.qianets_measured`.
         settings: sparsity, rank and so on.
         curve: validation score by epoch of its training.
         note: why it was skipped, or what is to be known of it.

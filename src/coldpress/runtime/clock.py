@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,32 @@ def cold(
         running.run(None, arrays)
         samples.append((time.perf_counter_ns() - begin) / 1e6)
     return _timing(running, arrays, samples)
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a median from the order of the samples, without an assumption on their distribution.
+
+    It is that of one run: what differs from run to run is not in it.
+
+    >>> median_interval(range(1, 101))
+    (40, 61)
+    """
+    ordered = sorted(samples)
+    half, middle = 1.959964 * len(ordered) ** 0.5 / 2, len(ordered) / 2
+    return ordered[max(0, round(middle - half) - 1)], ordered[min(len(ordered) - 1, round(middle + half))]
+
+
+def ratio_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of median(first) / median(second), from those of both (Zou and Donner 2008, of logarithms).
+
+    >>> [round(edge, 3) for edge in ratio_interval(range(101, 202), range(1001, 1102))]
+    [0.134, 0.153]
+    """
+    (a, low_a, high_a), (b, low_b, high_b) = (
+        (math.log(np.median(side)), *map(math.log, median_interval(side))) for side in (first, second)
+    )
+    down, up = math.hypot(a - low_a, high_b - b), math.hypot(high_a - a, b - low_b)
+    return math.exp(a - b - down), math.exp(a - b + up)
 
 
 def _feeds_by_side(

@@ -66,11 +66,23 @@ class FactorPair:
         left, right = FactorForm.named(self.left), FactorForm.named(self.right)
         return left.bytes(rows, self.rank) + right.bytes(self.rank, columns)
 
+    def macs(self, rows: int, columns: int) -> int:
+        """Multiplications of both for one position of the output; the layer itself takes rows times columns.
+
+        Args:
+            rows, columns: of the layer's weight matrix.
+        """
+        return self.rank * (rows + columns)
+
     def pays(self, rows: int, columns: int) -> bool:
-        """Whether the factors are of less than full rank, as long as their patterns, and smaller than the floats."""
+        """Whether the factors are of less than full rank, as long as their patterns, and smaller than the floats.
+
+        They must take fewer multiplications too: they run as floats, and would be slower than the layer.
+        """
         patterns = (FactorForm.named(name).pattern or (1, 1) for name in (self.left, self.right))
         fits = all(pattern[1] <= size for pattern, size in zip(patterns, (self.rank, columns)))
-        return fits and 1 <= self.rank < min(rows, columns) and self.bytes(rows, columns) < 4 * rows * columns
+        fits = fits and 1 <= self.rank < min(rows, columns) and self.macs(rows, columns) < rows * columns
+        return fits and self.bytes(rows, columns) < 4 * rows * columns
 
 
 def factor_layers(
@@ -101,7 +113,8 @@ def factor_layers(
         levels; ``error`` and ``start_error`` are of the product.
 
     Raises:
-        SurgeryError: a layer does not unfold, its factors would take as many bytes or more, or their rank is full.
+        SurgeryError: a layer does not unfold, its factors would take as many bytes or multiplications, or their rank is
+            full.
     """
     for name, pair in pairs.items():
         _check(name, teacher, pair)
@@ -144,9 +157,9 @@ def _check(name: str, model: nn.Module, pair: FactorPair) -> None:
     rows, columns = module.get_parameter("weight").flatten(1).shape
     if not pair.pays(rows, columns):
         raise SurgeryError(
-            f"{name!r} is {rows} x {columns}, {4 * rows * columns} bytes; as {pair.label} it would take "
-            f"{pair.bytes(rows, columns)}, and its full rank is {min(rows, columns)}: give a lower rank, or leave it "
-            "out"
+            f"{name!r} is {rows} x {columns}, {4 * rows * columns} bytes and {rows * columns} multiplications; as "
+            f"{pair.label} it would take {pair.bytes(rows, columns)} and {pair.macs(rows, columns)}, and its full rank "
+            f"is {min(rows, columns)}: give a lower rank, or leave it out"
         )
 
 
