@@ -21,7 +21,9 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: a preview, and both solvers on the problem that it ended with."""
     task = task_of(args, seed)
     start = time.perf_counter()
-    found = cp.predict(task, cp.Budget.parse(args.budget), units=tuple(args.units.split(",")), seed=seed)
+    data = {"calibration": args.calibration, "refit_images": args.refit_images}
+    data = {name: value for name, value in data.items() if value is not None}
+    found = cp.predict(task, cp.Budget.parse(args.budget), units=tuple(args.units.split(",")), seed=seed, **data)
     seconds = time.perf_counter() - start
     exact = cp.solve(found.problem, "auto", seed=seed, time_limit=10.0)
     annealed = cp.solve(found.problem, "anneal", seed=seed, time_limit=10.0)
@@ -49,6 +51,8 @@ def one(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--budget", action="append", required=True)
+    parser.add_argument("--calibration", type=int, help="samples for the energy; as many others judge it")
+    parser.add_argument("--refit-images", type=int)
     args = parser.parse_args()
     record = Record(args, "seed")
     record.fill(one, args)
@@ -68,6 +72,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         ("annealer above exact, %", "annealer_over_exact", 100, 2),
     ):
         lines.append(f"| {name} | {spread([scale * row[key] for row in rows if row.get(key) is not None], digits)} |")
+    tried = [row["predicted"].get("measured_kl_by_alpha") or {} for row in rows]
+    for alpha in sorted({alpha for losses in tried for alpha in losses}, key=float):
+        found = spread([losses[alpha] for losses in tried if alpha in losses], 4)
+        lines.append(f"| measured loss, nats, of the plan by {alpha} of the terms between units | {found} |")
     for step in rows[0]["steps"] if rows else ():
         lines.append(f"| of it {step}, s | {spread([row['steps'][step] for row in rows if step in row['steps']], 0)} |")
     return "\n".join(lines)
