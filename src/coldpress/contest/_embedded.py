@@ -9,7 +9,8 @@ from typing import Any
 import dimod
 import numpy as np
 
-from coldpress.contest._samplers import CHAINED, Given, best_rows
+from coldpress.contest._given import Given, best_rows, reading_seconds
+from coldpress.contest._samplers import CHAINED
 from coldpress.contest.attempt import Attempt, repeat
 from coldpress.errors import SamplerError
 from coldpress.samplers.hardware.topologies import clique, graph_of
@@ -52,6 +53,7 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
         qubits = SimulatedAnnealingSampler().sample(
             target, num_reads=READS, num_sweeps=int(effort), seed=call_seed, beta_range=betas
         )
+        attempt.pause(reading_seconds(qubits))
         found = unembed_sampleset(qubits, chains, model, chain_break_fraction=True)
         broken.extend(found.record.chain_break_fraction.tolist())
         attempt.offer(*best_rows(model, found))
