@@ -2,6 +2,7 @@
 
 import itertools
 import unittest
+from functools import partial
 
 import dimod
 import dimod.testing
@@ -11,6 +12,7 @@ from models import FACTORIES, random_model
 
 from coldpress import samplers
 from coldpress.errors import SamplerError
+from coldpress.solvers.as_sampler import SolverSampler
 
 
 @dimod.testing.load_sampler_bqm_tests(samplers.OneFlipTabuSampler)
@@ -19,6 +21,7 @@ from coldpress.errors import SamplerError
 @dimod.testing.load_sampler_bqm_tests(samplers.QAOASampler)
 @dimod.testing.load_sampler_bqm_tests(samplers.ExhaustiveSampler)
 @dimod.testing.load_sampler_bqm_tests(FACTORIES[0])
+@dimod.testing.load_sampler_bqm_tests(partial(SolverSampler, "exact"))
 class TestSuite(unittest.TestCase):
     pass
 
