@@ -2,7 +2,6 @@
 
 import itertools
 import unittest
-from functools import partial
 
 import dimod
 import dimod.testing
@@ -15,13 +14,17 @@ from coldpress.errors import SamplerError
 from coldpress.solvers.as_sampler import SolverSampler
 
 
+def exact_solver():
+    return SolverSampler("exact")
+
+
 @dimod.testing.load_sampler_bqm_tests(samplers.OneFlipTabuSampler)
 @dimod.testing.load_sampler_bqm_tests(samplers.LowRankAnnealingSampler)
 @dimod.testing.load_sampler_bqm_tests(samplers.SimulatedBifurcationSampler)
 @dimod.testing.load_sampler_bqm_tests(samplers.QAOASampler)
 @dimod.testing.load_sampler_bqm_tests(samplers.ExhaustiveSampler)
 @dimod.testing.load_sampler_bqm_tests(FACTORIES[0])
-@dimod.testing.load_sampler_bqm_tests(partial(SolverSampler, "exact"))
+@dimod.testing.load_sampler_bqm_tests(exact_solver)
 class TestSuite(unittest.TestCase):
     pass
 
