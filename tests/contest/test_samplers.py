@@ -64,15 +64,24 @@ def test_d_waves_tabu_search_lays_its_matrix_out_once(monkeypatch):
     dimod.testing.assert_response_energies(found[-1], MODEL)
 
 
-def test_what_d_waves_samplers_tell_of_reading_is_not_counted(monkeypatch):
-    found = dimod.ExactSolver().sample(DenseQubo(3).make(0))
-    found.info["timing"] = {"preprocessing_ns": 5_000_000_000}
-    way = type(_samplers.WAYS["dwave-sa"])(lambda *given: found, 10)
-    monkeypatch.setitem(_samplers.WAYS, "dwave-sa", way)
+@pytest.mark.parametrize("name", ["dwave-sa", "dwave-path-integral", "dwave-descent"])
+def test_the_time_that_d_waves_samplers_read_at_every_call_is_known(name):
+    given = prepared(name, MODEL)
+    assert given.reading > 0
+    found = _samplers.WAYS[name].idle(given)
+    if name == "dwave-descent":  # it went nowhere
+        assert found.first.energy == pytest.approx(given.minimum.first.energy)
+
+
+def test_what_d_waves_samplers_take_to_read_is_not_counted(monkeypatch):
     monkeypatch.setattr("coldpress.contest._samplers.repeat", lambda attempt, read, *_: read(1.0, 0))
-    attempt = Attempt(10.0)
-    sample("dwave-sa", prepared("dwave-sa", MODEL), attempt, 0, lambda one, began: None, 1.0)
-    assert attempt.seconds < -4.0
+    given = prepared("dwave-sa", MODEL)
+    for given.reading in (0.0, 1e9):  # of so much no more than the call took
+        attempt = Attempt(10.0)
+        begin = attempt.begin
+        sample("dwave-sa", given, attempt, 0, lambda one, began: None, 1.0)
+        assert (attempt.begin > begin) == (given.reading > 0)
+        assert attempt.seconds > 0
 
 
 def test_improvements_of_a_call_keep_their_times():

@@ -13,7 +13,7 @@ from typing import Any
 import dimod
 import numpy as np
 
-from coldpress.contest._given import Chains, Given, best_rows, improvements, reading_seconds
+from coldpress.contest._given import Chains, Given, best_rows, idle_seconds, improvements
 from coldpress.contest.attempt import Attempt, repeat
 from coldpress.errors import SamplerError
 from coldpress.samplers import named
@@ -39,6 +39,7 @@ class Way:
         most_options: options of the largest layer-choice problem, whose penalty form has no fewer variables.
         why: no more are given.
         prepare: makes what every call needs of a model.
+        idle: a call that only reads, of a sampler that reads at every call; so much of each is not counted.
         stamped: whether a call tells its improvements with their times, so that one may take all of the time.
     """
 
@@ -50,6 +51,7 @@ class Way:
     most_options: int = 1_000_000
     why: str = "more take it too long"
     prepare: Callable[[Given], Any] = lambda given: given.once
+    idle: Callable[[Given], dimod.SampleSet] | None = None
     stamped: bool = False
 
 
@@ -94,10 +96,10 @@ def _dwave_tabu(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     return found
 
 
-def _dwave_descent(given: Given, effort: float, seed: int) -> dimod.SampleSet:
+def _dwave_descent(given: Given, effort: float, seed: int, start: Any = None) -> dimod.SampleSet:
     from dwave.samplers import SteepestDescentSolver
 
-    return SteepestDescentSolver().sample(given.spins, num_reads=int(effort), seed=seed)
+    return SteepestDescentSolver().sample(given.spins, num_reads=int(effort), seed=seed, initial_states=start)
 
 
 def _blocks(given: Given, effort: float, seed: int) -> dimod.SampleSet:
@@ -141,12 +143,12 @@ WAYS: dict[str, Way] = {
     "tabu": Way(_tabu, 1 / 32, timed=True, prepare=lambda given: _tabu(given, LEAST, 0), stamped=True),
     "bifurcation": Way(_bifurcation, 20, prepare=lambda given: _bifurcation(given, 1, 0)),
     "low-rank": Way(_low_rank, 20, most=1000),
-    "dwave-sa": Way(_dwave_sa, 10, prepare=lambda given: (given.spins, given.beta_range)),
+    "dwave-sa": Way(_dwave_sa, 10, idle=lambda given: _dwave_sa(given, 0, 0)),
     "dwave-path-integral": Way(
-        _dwave_path_integral, 4, most=3000, prepare=lambda given: (given.spins, given.beta_range)
+        _dwave_path_integral, 4, most=3000, idle=lambda given: _dwave_path_integral(given, 0, 0)
     ),
     "dwave-tabu": Way(_dwave_tabu, 1 / 32, timed=True, prepare=lambda given: given.dwave_tabu),
-    "dwave-descent": Way(_dwave_descent, 1, prepare=lambda given: given.spins),
+    "dwave-descent": Way(_dwave_descent, 1, idle=lambda given: _dwave_descent(given, 1, 0, given.minimum)),
     "blocks": Way(_blocks, 1 / 32, timed=True, most=3000, prepare=lambda given: _blocks(given, LEAST, 0), stamped=True),
     "exhaustive": Way(_exhaustive, 1, exact=True, most=24, most_options=24, why="it looks at all 2^n states"),
     "dwave-tree-decomposition": Way(
@@ -182,8 +184,11 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
 def prepared(name: str, model: dimod.BinaryQuadraticModel) -> Given:
     """The model, with all that a sampler's calls need of it."""
     compiled(name)
-    given = Given(model)
-    WAYS[name].prepare(given)
+    given, way = Given(model), WAYS[name]
+    way.prepare(given)
+    if way.idle is not None:
+        way.idle(given)  # makes the forms that it takes
+        given.reading = idle_seconds(functools.partial(way.idle, given))
     return given
 
 
@@ -200,7 +205,7 @@ def sample(
     Args:
         name: of the sampler.
         given: as it was `prepared`.
-        attempt: holds the clock, which does not count what D-Wave's samplers say that reading took them.
+        attempt: holds the clock, which does not count ``given.reading``.
         seed: of the first call.
         take: is given every sample set, and when its call began.
         first: effort of the first call, as `Way.first`.
@@ -216,7 +221,7 @@ def sample(
         began = attempt.seconds
         # One that ends before its time would be given more without end.
         found = way.call(given, min(effort, max(attempt.left, LEAST)) if way.timed else effort, call_seed)
-        attempt.pause(reading_seconds(found))
+        attempt.pause(min(given.reading, attempt.seconds - began))
         chains.take(found.info)
         take(found, began)
 
