@@ -146,6 +146,26 @@ def test_a_population_searches_a_table_with_its_evaluations_counted(script):
     assert best[-1] == 0.0 < best[19]
 
 
+def test_evaluations_to_the_solvers_loss_are_shown_of_all_that_were_given_so_many(script):
+    module = script("search_table")
+    rows = [
+        {"sampler": name, "seed": 0, "reached": reached, "best": 0.0, "solver": 0.1, **given}
+        for name, reached, given in (
+            ("tpe", 89, {}),
+            ("genetic", None, {"evaluations": module.MOST}),
+            ("policy gradient", 120, {}),  # an older row, of 200
+            ("random", 150, {"evaluations": 200}),
+        )
+    ]
+    last = {
+        words[1]: words[5]
+        for line in module.shown(rows, "nats").split("\n")
+        if (words := [*map(str.strip, line.split("|"))])[1:]
+    }
+    assert [last[name] for name in ("tpe", "genetic", "policy gradient", "random")] == ["89", "more than 1000", "", ""]
+    assert {"genetic", "policy gradient"} < set(module.LONG)
+
+
 @pytest.mark.slow
 def test_the_table_holds_kl_and_accuracy_of_every_plan(script, tmp_path):
     module = script("search_table")

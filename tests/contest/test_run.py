@@ -3,12 +3,20 @@
 import json
 from concurrent.futures import BrokenExecutor
 
+import numpy as np
 import pytest
 
+from coldpress.commands.benchmark import solvers
 from coldpress.contest import Cell, cells, left_out, play, read, refusals, run
+from coldpress.contest._cardinality import _selection
+from coldpress.contest.attempt import ROUNDING
 from coldpress.contest.run import instance_of
 from coldpress.errors import PlanError, TaskError
 from coldpress.executors import InProcess
+from coldpress.instances import FAMILIES, CardinalityProblem
+from coldpress.interchange import of_bqm
+from coldpress.problem import Problem
+from coldpress.solvers.genetic import energies_of
 
 TODO = [Cell("qubo-64", 0, "dwave-descent", seed, 0.02) for seed in range(3)]
 
@@ -38,6 +46,34 @@ def test_a_comparator_tells_how_many_plans_it_evaluated():
     assert len(facts["evaluations"]) == len(facts["trace"]) + 1
     assert facts["evaluations"][0] >= 1
     assert play(TODO[0])["evaluations"] == []
+
+
+@pytest.mark.parametrize("name", [name for name, one in FAMILIES.items() if not name.endswith(("2000", "5000"))])
+def test_a_state_has_one_energy_whoever_met_it_in_every_family(name):
+    instance, rng = instance_of(name, 0), np.random.default_rng(0)
+    if isinstance(instance, Problem):
+        plans = rng.integers(instance.sizes, size=(3, len(instance.sizes)))
+        pairs = energies_of(instance, plans), [instance.energy_of(plan) for plan in plans]
+    elif isinstance(instance, CardinalityProblem):
+        chosen = rng.permuted(np.tile(instance.least_alone(), (3, 1)), axis=1)
+        own = _selection(instance)
+        pairs = instance.energies(chosen), chosen @ own.linear + 0.5 * ((chosen @ own.factor) ** 2).sum(axis=1)
+    else:
+        bits, problem = rng.integers(0, 2, (3, len(instance.variables))), of_bqm(instance).problem
+        pairs = instance.energies((bits, list(instance.variables))), energies_of(problem, bits)
+    np.testing.assert_allclose(*pairs, rtol=ROUNDING)
+
+
+def test_a_contest_within_0_goes_over_a_dask_cluster(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+    settings = {"seeds": 1, "seconds": 0.05, "instances": 1, "within": 0.0}
+    with distributed.LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        address = f"dask:{cluster.scheduler_address}"
+        solvers(["qubo-18"], ["exhaustive", "dwave-descent"], settings, address, 1, tmp_path)
+    rows = {row["solver"]: row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
+    assert rows["dwave-descent"]["runs"] == 1
+    assert rows["exhaustive"]["successes"] + rows["dwave-descent"]["successes"] >= 1
+    assert "best energy known of an instance itself" in (tmp_path / "benchmark.html").read_text()
 
 
 def test_finished_runs_are_not_made_again(tmp_path):

@@ -87,6 +87,14 @@ def test_a_row_counts_against_the_best_of_all_solvers_on_the_same_instance():
     assert rows["a"]["time_to_target"] == 1.0
 
 
+def test_within_0_is_the_best_itself_up_to_rounding():
+    facts = [run(0, [[1.0, -4e6]]), run(1, [[1.0, -4e6 * (1 - 1e-10)]]), run(2, [[1.0, -4e6 * (1 - 1e-8)]])]
+    (row,) = summary(facts, {}, within=0.0)
+    assert row["successes"] == 2
+    (row,) = summary([run(0, [[1.0, 0.0]]), run(1, [[1.0, 1e-3]])], {}, within=0.0)
+    assert row["successes"] == 1
+
+
 def test_a_bound_known_without_a_run_is_used():
     (row,) = summary([run(0, [[1.0, 10.0]])], {("f", 0): 8.0}, within=0.0)
     assert row["gap_to_bound"][1] == pytest.approx(0.2)

@@ -305,7 +305,7 @@ def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:
     model.add_constraint(x + y >= 3, label="too much")
     with pytest.raises(BudgetError, match="'too much' cannot be met"):
         of_cqm(model)
-    with pytest.raises(PlanError, match="NaN or infinite"):
+    with pytest.raises(PlanError, match=r"linear bias of 'a' is .*nan"):
         of_bqm(dimod.BinaryQuadraticModel({"a": float("nan")}, {}, 0.0, "BINARY"))
     with pytest.raises(PlanError, match="no variable"):
         of_bqm(dimod.BinaryQuadraticModel("BINARY"))
@@ -361,3 +361,13 @@ def test_what_a_sampler_of_bqms_knows_is_written(tmp_path: Path) -> None:
     assert len(energies) > 1
     assert energies == sorted(energies, reverse=True)
     assert energies[-1] == pytest.approx(facts["energy"])
+
+
+def test_discrete_constraints_that_share_a_variable_are_named_with_it() -> None:
+    model = dimod.ConstrainedQuadraticModel()
+    model.set_objective(dimod.quicksum(dimod.Binary(name) for name in "abcde"))
+    model.add_discrete(["a", "b"], label="first")
+    model.add_discrete(["d", "e"], label="apart")
+    model.add_discrete(["c", "b"], label="second", check_overlaps=False)
+    with pytest.raises(PlanError, match="constraints 'first' and 'second' share the variable 'b'"):
+        of_cqm(model)

@@ -130,6 +130,11 @@ def test_a_mock_is_called_one(task: cp.Task) -> None:
     row = AQC(task, 0.5, replace(QUICK, epochs=0), ("mock-pegasus:4",)).solved(PUBLISHED, "mock-pegasus:4")
     assert "simulated on a mock, not quantum" in row.note
     assert row.reduction >= 0.5
+    assert 0.0 <= row.chain_breaks <= 1.0
+    assert row.read_energies is not None
+    cells = dict(zip(HEADS, all_cells([row])[0]))
+    assert cells["chain breaks"].endswith("%")
+    assert " to " in cells["reads, 25 to 75 %"]
 
 
 def test_contenders_use_their_time_and_repeat_themselves(task: cp.Task) -> None:

@@ -64,3 +64,20 @@ def test_what_a_sampler_does_not_know_is_named():
         ask(Says(right()), MODEL, parameters={"sweeps": 3})
     with pytest.raises(SamplerError, match="object is no sampler"):
         ask(object(), MODEL)
+
+
+def test_a_limit_without_end_is_none_that_tabu_search_cannot_take(monkeypatch):
+    from dwave.samplers import TabuSampler
+
+    given = []
+
+    def recorded(self, bqm, **parameters):
+        given.append(parameters["timeout"])
+        return dimod.ExactSolver().sample(bqm)
+
+    monkeypatch.setattr(TabuSampler, "sample", recorded)
+    for limit in (float("inf"), 1e12, 2.0):
+        ask(TabuSampler(), MODEL, time_limit=limit)
+    assert given == [2**31 - 1, 2**31 - 1, 2000]
+    with pytest.raises(SamplerError, match="time_limit is nan"):
+        ask(TabuSampler(), MODEL, time_limit=float("nan"))

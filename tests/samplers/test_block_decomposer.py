@@ -200,3 +200,11 @@ def test_what_is_no_sampler_is_refused():
 def test_what_cannot_be_used_is_named(given, message):
     with pytest.raises(SamplerError, match=message):
         BlockDecomposer(ExhaustiveSampler(), 3).sample(random_model(4, 0), **given)
+
+
+@pytest.mark.parametrize("vartype", ["BINARY", "SPIN"])
+def test_a_model_of_zeros_takes_one_sweep(vartype):
+    model = dimod.BinaryQuadraticModel(dict.fromkeys(range(6), 0.0), {(0, 1): 0.0}, 0.0, vartype)
+    inner = Recorder()
+    BlockDecomposer(inner, 3).sample(model, seed=0)
+    assert len(inner.models) == 2

@@ -11,6 +11,11 @@ from models import FACTORIES, random_model
 
 from coldpress import samplers
 from coldpress.errors import SamplerError
+from coldpress.solvers.as_sampler import SolverSampler
+
+
+def exact_solver():
+    return SolverSampler("exact")
 
 
 @dimod.testing.load_sampler_bqm_tests(samplers.OneFlipTabuSampler)
@@ -19,6 +24,7 @@ from coldpress.errors import SamplerError
 @dimod.testing.load_sampler_bqm_tests(samplers.QAOASampler)
 @dimod.testing.load_sampler_bqm_tests(samplers.ExhaustiveSampler)
 @dimod.testing.load_sampler_bqm_tests(FACTORIES[0])
+@dimod.testing.load_sampler_bqm_tests(exact_solver)
 class TestSuite(unittest.TestCase):
     pass
 

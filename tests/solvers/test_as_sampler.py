@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import dimod
 import numpy as np
 import pytest
 
-from coldpress.errors import ColdpressError
+from coldpress.errors import ColdpressError, PlanError, SamplerError
+from coldpress.interchange import of_bqm
 from coldpress.samplers import ExhaustiveSampler
 from coldpress.solvers.as_sampler import SolverSampler
 
@@ -38,6 +41,24 @@ def test_others_give_states_of_the_model_and_prove_nothing() -> None:
         assert least - 1e-9 <= found.first.energy <= 0.5 * least
         assert found.info["lower_bound"] is None
         assert found == SolverSampler(name, **options).sample(model, seed=1)
+
+
+def test_a_model_without_variables_has_no_state() -> None:
+    found = SolverSampler("exact").sample(dimod.BinaryQuadraticModel("SPIN"))
+    assert len(found) == 0
+    assert found.vartype is dimod.SPIN
+
+
+def test_fractions_are_numbers_and_other_biases_are_named() -> None:
+    exact = dimod.DictBQM({"a": Fraction(1, 2)}, {("a", "b"): Fraction(-2)}, Fraction(0), "BINARY")
+    assert SolverSampler("exact").sample(exact).first.energy == pytest.approx(-1.5)
+    assert of_bqm(exact).problem.energy_of([1, 1]) == pytest.approx(-1.5)
+    for bad in (float("nan"), "much", None):
+        exact.set_linear("a", bad)
+        with pytest.raises(SamplerError, match="linear bias of 'a'"):
+            SolverSampler("exact").sample(exact)
+        with pytest.raises(PlanError, match="linear bias of 'a'"):
+            of_bqm(exact)
 
 
 def test_what_is_no_solver_is_refused() -> None:

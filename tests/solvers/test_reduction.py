@@ -12,7 +12,7 @@ from dwave.samplers import SimulatedAnnealingSampler
 from coldpress import binary
 from coldpress.cost.reduction import reduction_rate
 from coldpress.energy.weight_norm import weight_norm
-from coldpress.errors import BudgetError, SamplerError
+from coldpress.errors import BudgetError, PlanError, SamplerError
 from coldpress.filters import FilterSpace
 from coldpress.samplers import ExhaustiveSampler, OneFlipTabuSampler
 from coldpress.solvers.reduction import bisect_gamma, penalise, repair, slack_model
@@ -204,3 +204,28 @@ def test_when_the_time_is_up_no_run_begins(models: tuple[FilterSpace, Bqm, Bqm])
     found = bisect_gamma(loss, reduction, 0.6, Timed(), space.keep_one, time_limit=1e-9)
     assert len(found.trace) == 1
     assert feasible(models, found.sample, 0.6)
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
+def test_a_time_limit_that_is_none_is_refused(models: tuple[FilterSpace, Bqm, Bqm], limit: float) -> None:
+    space, loss, reduction = models
+    with pytest.raises(PlanError, match="time_limit is"):
+        bisect_gamma(loss, reduction, 0.4, OneFlipTabuSampler(), space.keep_one, time_limit=limit)
+
+
+def test_the_spread_of_reads_and_broken_chains_are_kept(models: tuple[FilterSpace, Bqm, Bqm]) -> None:
+    class Embedded(OneFlipTabuSampler):
+        def sample(self, bqm, **parameters):
+            found = super().sample(bqm, num_reads=5, num_restarts=1, seed=0)
+            found.info["chain_break_fraction"] = 0.25
+            return found
+
+    space, loss, reduction = models
+    found = bisect_gamma(loss, reduction, 0.4, Embedded(), space.keep_one, steps=2)
+    assert found.chain_breaks == 0.25
+    assert found.read_energies is not None
+    assert list(found.read_energies) == sorted(found.read_energies)
+    assert len(found.read_energies) == 3
+    alone = bisect_gamma(loss, reduction, 0.4, OneFlipTabuSampler(), space.keep_one, steps=2, seed=0)
+    assert alone.chain_breaks is None
+    assert alone.read_energies is None

@@ -24,6 +24,8 @@ HEADS = (
     "rate",
     "seconds",
     "gammas",
+    "reads, 25 to 75 %",
+    "chain breaks",
     "packed, re-fitted",
     DECODED,
     REFITTED,
@@ -93,6 +95,8 @@ def cells(row: Row, bound: float | None) -> list[str]:
         f"{row.reduction:.3f}" if row.reduction is not None else "",
         f"{row.seconds:.1f}" if row.seconds is not None else "",
         str(row.runs) if row.runs else "",
+        " to ".join(formats.three(row.read_energies[at]) for at in (0, -1)) if row.read_energies else "",
+        formats.percent(row.chain_breaks) if row.chain_breaks is not None else "",
         ", ".join(formats.size(size) for size in sizes[:2]),
         *(_accuracy(row, stage) for stage in (DECODED, REFITTED, TRAINED)),
         row.note,
@@ -110,6 +114,7 @@ def markdown(rows: Sequence[Row], ranks: Sequence[Ranked]) -> str:
     text += (
         "\nL: L_p + beta L_q of the published energy, after repair; before repair: the least of the energy that was "
         "minimised among reads that met the rate as they came. The gap is to the highest bound that any solver proved. "
+        "Reads: quartiles of their energies, loss less gamma times reduction, in the run that gave the sample. "
         "Accuracies are on the test data, of the network that was loaded from the packed file.\n"
     )
     return text + ("\n" + results.as_markdown(RANKED, [ranked_cells(found) for found in ranks]) if ranks else "")

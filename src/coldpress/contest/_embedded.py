@@ -9,7 +9,8 @@ from typing import Any
 import dimod
 import numpy as np
 
-from coldpress.contest._samplers import CHAINED, Given, best_rows
+from coldpress.contest._given import Given, best_rows, idle_seconds
+from coldpress.contest._samplers import CHAINED
 from coldpress.contest.attempt import Attempt, repeat
 from coldpress.errors import SamplerError
 from coldpress.samplers.hardware.topologies import clique, graph_of
@@ -45,13 +46,13 @@ def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) 
     # A chain shares its variable's bias out: by the smallest share the last temperature would be far too low.
     betas = Given(target).beta_range[0], Given(model).beta_range[1]
     broken: list[float] = []
-    SimulatedAnnealingSampler().sample(target, num_reads=1, num_sweeps=1, beta_range=betas, seed=0)
+    sample = functools.partial(SimulatedAnnealingSampler().sample, target, beta_range=betas)
+    reading = idle_seconds(lambda: sample(num_reads=1, num_sweeps=0, seed=0))
     attempt = Attempt(limit)
 
     def call(effort: float, call_seed: int) -> None:
-        qubits = SimulatedAnnealingSampler().sample(
-            target, num_reads=READS, num_sweeps=int(effort), seed=call_seed, beta_range=betas
-        )
+        qubits = sample(num_reads=READS, num_sweeps=int(effort), seed=call_seed)
+        attempt.pause(reading)
         found = unembed_sampleset(qubits, chains, model, chain_break_fraction=True)
         broken.extend(found.record.chain_break_fraction.tolist())
         attempt.offer(*best_rows(model, found))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldpress.contest import _samplers
+from coldpress.contest._given import best_rows
 from coldpress.contest.attempt import Attempt
 from coldpress.problem import Problem
 from coldpress.qubo import variable
@@ -21,19 +22,20 @@ MOST_ROWS = 16
 
 
 def play(name: str, problem: Problem, seed: int, limit: float) -> Attempt:
-    """Sample the penalty form until the time is up; it is built before the clock starts.
+    """Sample the penalty form until the time is up; it is built and read before the clock starts.
 
     Raises:
         BudgetError: the form would take too many variables.
     """
-    _samplers.compiled(name)
     model, arrays = _form(problem), flatten(problem)
+    given = _samplers.prepared(name, model)
     attempt = Attempt(limit)
     seen = kept = 0
 
-    def take(found: dimod.SampleSet) -> None:
+    def take(found: dimod.SampleSet, began: float) -> None:
+        del began  # improvements of the form are none of plans
         nonlocal seen, kept
-        bits, _, counts = _samplers.best_rows(model, found)
+        bits, _, counts = best_rows(model, found)
         choices, times = [], []
         for row, count in zip(bits[:MOST_ROWS], counts):
             choice, clean = decode(problem, row)
@@ -45,8 +47,8 @@ def play(name: str, problem: Problem, seed: int, limit: float) -> Attempt:
         if choices:
             attempt.offer(choices, [problem.energy_of(choice) for choice in choices], times)
 
-    _samplers.sample(name, _samplers.Given(model), attempt, seed, take)
-    attempt.more = {"feasible before repair": kept / max(seen, 1), "variables": float(len(model.variables))}
+    _samplers.sample(name, given, attempt, seed, take, _samplers.WAYS[name].first)
+    attempt.more |= {"feasible before repair": kept / max(seen, 1), "variables": float(len(model.variables))}
     return attempt
 
 

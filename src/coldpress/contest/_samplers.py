@@ -6,7 +6,6 @@ Each is one call ``(given, effort, seed) -> SampleSet``; what effort means (seco
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,40 +13,17 @@ from typing import Any
 import dimod
 import numpy as np
 
+from coldpress.contest._given import Chains, Given, best_rows, idle_seconds, improvements
 from coldpress.contest.attempt import Attempt, repeat
 from coldpress.errors import SamplerError
 from coldpress.samplers import named
-from coldpress.samplers._model import read
 
-MOST_ROWS = 64
-"""Of a call's reads the best are looked at."""
 BLOCK = 16
 """Variables of the blocks that are enumerated: a few milliseconds each."""
 CHAINED = 150
 """Variables, each coupled to all, of the largest model that is embedded into a Pegasus graph."""
 LEAST = 1e-3
 """Seconds of the shortest call."""
-
-
-@dataclass(frozen=True, eq=False)
-class Given:
-    """A model, and what its annealers share."""
-
-    model: dimod.BinaryQuadraticModel
-
-    @functools.cached_property
-    def beta_range(self) -> tuple[float, float]:
-        """First and last inverse temperature: at the first the largest flip up is made half of the time, at the last
-        the smallest one in a hundred. D-Wave's sampler chooses by the same rule, but takes seconds on dense models.
-        """
-        spins = read(self.model).as_spin()
-        n, sizes = len(spins), np.abs(np.concatenate([spins.linear, spins.weights]))
-        least = float(sizes[sizes > 1e-9 * sizes.max(initial=0.0)].min(initial=math.inf))
-        if not math.isfinite(least):
-            return 0.1, 1.0
-        weights = np.abs(spins.weights)
-        fields = np.abs(spins.linear) + np.bincount(spins.heads, weights, n) + np.bincount(spins.tails, weights, n)
-        return math.log(2.0) / (2.0 * float(fields.max())), math.log(100.0) / (2.0 * least)
 
 
 @dataclass(frozen=True)
@@ -62,6 +38,9 @@ class Way:
         most: variables of the largest model that it is given.
         most_options: options of the largest layer-choice problem, whose penalty form has no fewer variables.
         why: no more are given.
+        prepare: makes what every call needs of a model.
+        idle: a call that only reads, of a sampler that reads at every call; so much of each is not counted.
+        stamped: whether a call tells its improvements with their times, so that one may take all of the time.
     """
 
     call: Callable[[Given, float, int], dimod.SampleSet]
@@ -71,31 +50,34 @@ class Way:
     most: int = 1_000_000
     most_options: int = 1_000_000
     why: str = "more take it too long"
+    prepare: Callable[[Given], Any] = lambda given: given.once
+    idle: Callable[[Given], dimod.SampleSet] | None = None
+    stamped: bool = False
 
 
 def _tabu(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     from coldpress.samplers import OneFlipTabuSampler
 
-    return OneFlipTabuSampler().sample(given.model, time_limit=effort, num_restarts=1_000_000_000, seed=seed)
+    return OneFlipTabuSampler().sample(given.once, time_limit=effort, num_restarts=1_000_000_000, seed=seed)
 
 
 def _bifurcation(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     from coldpress.samplers import SimulatedBifurcationSampler
 
-    return SimulatedBifurcationSampler().sample(given.model, num_reads=16, num_steps=int(effort), seed=seed)
+    return SimulatedBifurcationSampler().sample(given.once, num_reads=16, num_steps=int(effort), seed=seed)
 
 
 def _low_rank(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     from coldpress.samplers import LowRankAnnealingSampler
 
-    return LowRankAnnealingSampler().sample(given.model, num_sweeps=int(effort), seed=seed)
+    return LowRankAnnealingSampler().sample(given.once, num_sweeps=int(effort), seed=seed)
 
 
 def _dwave_sa(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     from dwave.samplers import SimulatedAnnealingSampler
 
     return SimulatedAnnealingSampler().sample(
-        given.model, num_reads=1, num_sweeps=int(effort), seed=seed, beta_range=given.beta_range
+        given.spins, num_reads=1, num_sweeps=int(effort), seed=seed, beta_range=given.beta_range
     )
 
 
@@ -103,32 +85,33 @@ def _dwave_path_integral(given: Given, effort: float, seed: int) -> dimod.Sample
     from dwave.samplers import PathIntegralAnnealingSampler
 
     return PathIntegralAnnealingSampler().sample(
-        given.model, num_reads=1, num_sweeps=int(effort), seed=seed, beta_range=given.beta_range
+        given.spins, num_reads=1, num_sweeps=int(effort), seed=seed, beta_range=given.beta_range
     )
 
 
 def _dwave_tabu(given: Given, effort: float, seed: int) -> dimod.SampleSet:
-    from dwave.samplers import TabuSampler
+    found: dimod.SampleSet = given.dwave_tabu.sample(
+        given.model, num_reads=1, timeout=max(1, int(1000 * effort)), seed=seed
+    )
+    return found
 
-    return TabuSampler().sample(given.model, num_reads=1, timeout=max(1, int(1000 * effort)), seed=seed)
 
-
-def _dwave_descent(given: Given, effort: float, seed: int) -> dimod.SampleSet:
+def _dwave_descent(given: Given, effort: float, seed: int, start: Any = None) -> dimod.SampleSet:
     from dwave.samplers import SteepestDescentSolver
 
-    return SteepestDescentSolver().sample(given.model, num_reads=int(effort), seed=seed)
+    return SteepestDescentSolver().sample(given.spins, num_reads=int(effort), seed=seed, initial_states=start)
 
 
 def _blocks(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     from coldpress.samplers import BlockDecomposer, ExhaustiveSampler
 
-    return BlockDecomposer(ExhaustiveSampler(), BLOCK).sample(given.model, num_reads=1, time_limit=effort, seed=seed)
+    return BlockDecomposer(ExhaustiveSampler(), BLOCK).sample(given.once, num_reads=1, time_limit=effort, seed=seed)
 
 
 def _exhaustive(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     from coldpress.samplers import ExhaustiveSampler
 
-    return ExhaustiveSampler().sample(given.model, seed=seed)
+    return ExhaustiveSampler().sample(given.once, seed=seed)
 
 
 def _tree_decomposition(given: Given, effort: float, seed: int) -> dimod.SampleSet:
@@ -143,7 +126,7 @@ def _tree_decomposition(given: Given, effort: float, seed: int) -> dimod.SampleS
 def _qaoa(given: Given, effort: float, seed: int) -> dimod.SampleSet:
     from coldpress.samplers import QAOASampler
 
-    return QAOASampler().sample(given.model, time_limit=effort, seed=seed)
+    return QAOASampler().sample(given.once, time_limit=effort, seed=seed)
 
 
 def _mock_qpu(given: Given, effort: float, seed: int) -> dimod.SampleSet:
@@ -157,14 +140,16 @@ def _mock() -> Any:
 
 
 WAYS: dict[str, Way] = {
-    "tabu": Way(_tabu, 1 / 32, timed=True),
-    "bifurcation": Way(_bifurcation, 20),
+    "tabu": Way(_tabu, 1 / 32, timed=True, prepare=lambda given: _tabu(given, LEAST, 0), stamped=True),
+    "bifurcation": Way(_bifurcation, 20, prepare=lambda given: _bifurcation(given, 1, 0)),
     "low-rank": Way(_low_rank, 20, most=1000),
-    "dwave-sa": Way(_dwave_sa, 10),
-    "dwave-path-integral": Way(_dwave_path_integral, 4, most=3000),
-    "dwave-tabu": Way(_dwave_tabu, 1 / 32, timed=True),
-    "dwave-descent": Way(_dwave_descent, 1),
-    "blocks": Way(_blocks, 1 / 32, timed=True, most=3000),
+    "dwave-sa": Way(_dwave_sa, 10, idle=lambda given: _dwave_sa(given, 0, 0)),
+    "dwave-path-integral": Way(
+        _dwave_path_integral, 4, most=3000, idle=lambda given: _dwave_path_integral(given, 0, 0)
+    ),
+    "dwave-tabu": Way(_dwave_tabu, 1 / 32, timed=True, prepare=lambda given: given.dwave_tabu),
+    "dwave-descent": Way(_dwave_descent, 1, idle=lambda given: _dwave_descent(given, 1, 0, given.minimum)),
+    "blocks": Way(_blocks, 1 / 32, timed=True, most=3000, prepare=lambda given: _blocks(given, LEAST, 0), stamped=True),
     "exhaustive": Way(_exhaustive, 1, exact=True, most=24, most_options=24, why="it looks at all 2^n states"),
     "dwave-tree-decomposition": Way(
         _tree_decomposition,
@@ -182,35 +167,66 @@ WAYS: dict[str, Way] = {
 
 
 def play(name: str, model: dimod.BinaryQuadraticModel, seed: int, limit: float) -> Attempt:
-    """Sample until the time is up."""
-    compiled(name)
+    """Sample until the time is up; the model is read before the clock starts."""
+    given, way = prepared(name, model), WAYS[name]
     attempt = Attempt(limit)
-    sample(name, Given(model), attempt, seed, lambda found: attempt.offer(*best_rows(model, found)))
-    if WAYS[name].exact and attempt.trace:
+
+    def take(found: dimod.SampleSet, began: float) -> None:
+        met = [(began + seconds, energy) for seconds, energy in improvements(found)]
+        attempt.offer(*best_rows(model, found), met)
+
+    sample(name, given, attempt, seed, take, 1.0 if way.stamped else way.first)
+    if way.exact and attempt.trace:
         attempt.bound = attempt.energy
     return attempt
 
 
-def sample(name: str, given: Given, attempt: Attempt, seed: int, take: Callable[[dimod.SampleSet], None]) -> None:
-    """Call a sampler with ever more effort, one that is exact once, and give every sample set to ``take``."""
+def prepared(name: str, model: dimod.BinaryQuadraticModel) -> Given:
+    """The model, with all that a sampler's calls need of it."""
+    compiled(name)
+    given, way = Given(model), WAYS[name]
+    way.prepare(given)
+    if way.idle is not None:
+        way.idle(given)  # makes the forms that it takes
+        given.reading = idle_seconds(functools.partial(way.idle, given))
+    return given
+
+
+def sample(
+    name: str,
+    given: Given,
+    attempt: Attempt,
+    seed: int,
+    take: Callable[[dimod.SampleSet, float], None],
+    first: float,
+) -> None:
+    """Call a sampler with ever more effort, one that is exact once; what chains did stands in ``attempt.more``.
+
+    Args:
+        name: of the sampler.
+        given: as it was `prepared`.
+        attempt: holds the clock, which does not count ``given.reading``.
+        seed: of the first call.
+        take: is given every sample set, and when its call began.
+        first: effort of the first call, as `Way.first`.
+    """
     way = WAYS[name]
     if way.exact:
-        take(way.call(given, way.first, seed))
+        take(way.call(given, way.first, seed), 0.0)
         return
 
+    chains = Chains()
+
     def call(effort: float, call_seed: int) -> None:
+        began = attempt.seconds
         # One that ends before its time would be given more without end.
-        take(way.call(given, min(effort, max(attempt.left, LEAST)) if way.timed else effort, call_seed))
+        found = way.call(given, min(effort, max(attempt.left, LEAST)) if way.timed else effort, call_seed)
+        attempt.pause(min(given.reading, attempt.seconds - began))
+        chains.take(found.info)
+        take(found, began)
 
-    repeat(attempt, call, way.first * (attempt.limit if way.timed else 1.0), LEAST if way.timed else 1.0, seed)
-
-
-def best_rows(model: dimod.BinaryQuadraticModel, found: dimod.SampleSet) -> tuple[Any, Any, Any]:
-    """Bits (reads, variables), energies and occurrences of a set's best rows, in the order of the model's variables."""
-    order = [found.variables.index(v) for v in model.variables]
-    best = np.argsort(found.record.energy, kind="stable")[:MOST_ROWS]
-    rows = found.record.sample[best][:, order] > 0
-    return rows, found.record.energy[best], found.record.num_occurrences[best]
+    repeat(attempt, call, first * (attempt.limit if way.timed else 1.0), LEAST if way.timed else 1.0, seed)
+    attempt.more |= chains.means()
 
 
 @functools.cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 States = NDArray[np.int64]
+ROUNDING = 1e-9
+"""Energies that differ by less, relatively, are the same: each sampler adds up in its own order."""
 KEPT_READS = 200
 """States whose distances are looked at, and energies that are written, the last of a run."""
 
@@ -23,7 +26,7 @@ class Attempt:
         limit: seconds that count; what is found later does not.
         trace: (seconds, energy) at every improvement.
         evaluations: plans evaluated by each of these, and in all by the end; empty where they are not counted.
-        best: the best state's options, or bits, (units,) or (variables,).
+        best: the best state's options, or bits, (units,) or (variables,); None where it is not told.
         energies, states: of every read, in order.
         bound: no state has less energy, where that is proven.
         more: other figures of the run, by name.
@@ -44,6 +47,10 @@ class Attempt:
         """Since the beginning."""
         return time.perf_counter() - self.begin
 
+    def pause(self, seconds: float) -> None:
+        """Take seconds that have passed out of the count."""
+        self.begin += seconds
+
     @property
     def left(self) -> float:
         """Seconds that are left, at least 0."""
@@ -54,8 +61,21 @@ class Attempt:
         """The least so far, +inf before the first."""
         return self.trace[-1][1] if self.trace else np.inf
 
-    def offer(self, states: ArrayLike, energies: ArrayLike, counts: ArrayLike | None = None) -> None:
-        """Take reads (reads, n) in, with their energies, and how often each came where not once."""
+    def offer(
+        self,
+        states: ArrayLike,
+        energies: ArrayLike,
+        counts: ArrayLike | None = None,
+        improvements: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        """Take reads in.
+
+        Args:
+            states: (reads, n).
+            energies: (reads,).
+            counts: how often each came, where not once.
+            improvements: (seconds of this run, energy) that were met on the way to the best of the reads.
+        """
         rows, values = np.atleast_2d(np.asarray(states)).astype(np.int64), np.atleast_1d(np.asarray(energies, float))
         now, first = self.seconds, int(values.argmin()) if len(values) else 0
         times = np.ones(len(values), int) if counts is None else np.asarray(counts, int)
@@ -63,9 +83,15 @@ class Attempt:
             self.energies += [float(value)] * int(often)
             self.states += [row] * int(often)
         del self.energies[:-KEPT_READS], self.states[:-KEPT_READS]
-        if len(values) and values[first] < self.energy and now <= self.limit:
-            self.best = rows[first]
-            self.trace.append((now, float(values[first])))
+        if not len(values):
+            return
+        best = float(values[first])
+        for seconds, energy in (*improvements, (now, best)):
+            told = best if energy < best or math.isclose(energy, best, rel_tol=ROUNDING) else float(energy)
+            if told < self.energy and seconds <= self.limit:
+                # What a call met in time and then improved on too late is not told.
+                self.best = rows[first] if told == best else None
+                self.trace.append((float(seconds), told))
 
 
 def repeat(attempt: Attempt, read: Callable[[float, int], None], first: float, least: float, seed: int) -> None:

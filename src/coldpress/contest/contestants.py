@@ -15,7 +15,7 @@ from coldpress.names import called
 from coldpress.problem import Problem
 from coldpress.solvers import SOLVERS
 
-CHAINS = "sa-on-pegasus"
+CHAINS, MOCK = "sa-on-pegasus", "mock-qpu-simulated"
 Play = Callable[[str, Any, int, float], Attempt]
 
 
@@ -40,9 +40,10 @@ class Contestant:
     def refusal(self, instance: Instance) -> str | None:
         """Why it is given no such instance; None where it takes it."""
         kind, (what, size) = kind_of(instance), measured(instance)
-        unmeasured = ", so no chain breaks are measured here" if self.name == CHAINS else ""
+        alone = self.name == CHAINS and CONTESTANTS[MOCK].refusal(instance) is not None
+        unmeasured = ", so no chain breaks are measured here" if alone else ""
         if kind not in self.plays:
-            return f"not made for {KINDS[kind]}{unmeasured}"
+            return f"not made for {KINDS[kind]}{_terms(self, instance)}{unmeasured}"
         if size > self.most.get(kind, size):
             return f"{size:,} {what}, of which it takes up to {self.most[kind]:,}: {self.why}{unmeasured}"
         return None
@@ -54,6 +55,14 @@ class Contestant:
     def play(self, instance: Instance, seed: int, limit: float) -> Attempt:
         """One run of ``limit`` seconds."""
         return self.plays[kind_of(instance)](self.name, instance, seed, limit)
+
+
+def _terms(one: Contestant, instance: Instance) -> str:
+    """Why what takes models without constraints is not given a choice of so many of n as such a model."""
+    if not isinstance(instance, CardinalityProblem) or dimod.BinaryQuadraticModel not in one.plays:
+        return ""
+    n, rank = instance.factor.shape
+    return f": it would be given {n * (n - 1) // 2:,} quadratic terms, where those that play work on {rank} factors"
 
 
 KINDS: Mapping[type, str] = {

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from coldpress.contest.attempt import ROUNDING
 from coldpress.solvers import relative_gap
 
 Floats = NDArray[np.float64]
@@ -69,10 +70,13 @@ def time_to_solution(hits: Sequence[float], certainty: float = 0.99) -> float:
 
 
 def targets(runs: Sequence[Facts], within: float) -> tuple[float, float, float | None]:
-    """The best energy that any run of one instance met, what counts as success, and the highest proven bound."""
+    """The best energy that any run of one instance met, what counts as success, and the highest proven bound.
+
+    Within 0 the best itself counts, and what differs from it by rounding alone.
+    """
     best = min((run["energy"] for run in runs if run.get("energy") is not None), default=math.inf)
     bounds = [run["bound"] for run in runs if run.get("bound") is not None]
-    return best, best + within * abs(best), max(bounds, default=None)
+    return best, best + max(within, ROUNDING) * abs(best), max(bounds, default=None)
 
 
 def gap(energy: float | None, reference: float) -> float:

@@ -13,11 +13,12 @@ import numpy as np
 from dimod.serialization import fileview
 from numpy.typing import NDArray
 
-from coldpress.errors import PlanError
+from coldpress.errors import PlanError, SamplerError
 from coldpress.files import write_text
 from coldpress.interchange import coo
 from coldpress.interchange.constrained import check_size, lay_out, problem_of
 from coldpress.problem import Problem
+from coldpress.samplers import _model as arrays
 
 TOLERANCE = 1e-6
 Choice = NDArray[np.int64]
@@ -107,13 +108,16 @@ def of_bqm(model: dimod.BinaryQuadraticModel) -> Read:
     """A binary quadratic model as a problem without limits.
 
     Raises:
-        PlanError: there is no variable, or a bias is not finite.
+        PlanError: there is no variable, or a bias is not a finite real number (which is named).
     """
     if not len(model.variables):
         raise PlanError("the model has no variable: there is nothing to solve")
-    vectors = model.to_numpy_vectors(sort_labels=False)
-    if not all(np.isfinite(a).all() for a in (vectors.linear_biases, vectors.quadratic.biases, vectors.offset)):
-        raise PlanError("the model holds a bias that is NaN or infinite; mend what wrote it")
+    try:
+        arrays.read(model)
+    except SamplerError as error:
+        raise PlanError(f"the model cannot be solved: {error}") from error
+    if model.dtype == np.object_:  # fractions, say
+        model = dimod.BinaryQuadraticModel(model, dtype=np.float64)
     low = min(model.vartype.value)
 
     def make() -> Problem:

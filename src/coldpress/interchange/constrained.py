@@ -65,9 +65,15 @@ def lay_out(model: dimod.ConstrainedQuadraticModel) -> Layout:
         if model.vartype(v) not in (dimod.BINARY, dimod.SPIN):
             raise PlanError(f"variable {v!r} is {model.vartype(v).name}; binary and spin variables are taken")
     discrete = [list(model.constraints[label].lhs.variables) for label in model.discrete]
+    owners: dict[Hashable, Hashable] = {}
+    for label, group in zip(model.discrete, discrete):
+        for v in group:
+            if (other := owners.setdefault(v, label)) != label:
+                first, second = (str(unescaped(name)) for name in (other, label))
+                raise PlanError(
+                    f"discrete constraints {first!r} and {second!r} share the variable {v!r}: make one an equality"
+                )
     spots = {v: (u, o) for u, group in enumerate(discrete) for o, v in enumerate(group)}
-    if len(spots) < sum(map(len, discrete)):
-        raise PlanError("two discrete constraints share a variable: make one of them an equality")
     free = [v for v in variables if v not in spots]
     spots |= {v: (len(discrete) + i, 1) for i, v in enumerate(free)}
     sizes = [*map(len, discrete), *(2 for _ in free)]

@@ -133,6 +133,8 @@ class AQC:
             "bound": found.bound,
             "runs": len(found.trace),
             "seconds": found.seconds,
+            "read_energies": found.read_energies,
+            "chain_breaks": found.chain_breaks,
         }
         return self._row(energy, name, found.sample, note=title(name, sampler), **facts)
 

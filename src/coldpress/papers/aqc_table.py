@@ -84,6 +84,9 @@ class Row:
         sample: the variables' values, as zeros and ones in the order of the space.
         judged: by stage (`coldpress.papers.decoded`).
         note: what the solver is, or why there is nothing.
+        read_energies: quartiles of the energies of all reads in the run that gave the sample, less gamma times the
+            reduction; None of a single read.
+        chain_breaks: share of broken chains, mean over the runs; None where no model was embedded.
     """
 
     energy: str
@@ -98,6 +101,8 @@ class Row:
     sample: str = ""
     judged: Mapping[str, Judged] = field(default_factory=dict)
     note: str = ""
+    read_energies: tuple[float, ...] | None = None
+    chain_breaks: float | None = None
 
     @property
     def name(self) -> tuple[str, str]:

@@ -69,11 +69,16 @@ class Repeated(dimod.ComposedSampler):
             time_limit: seconds, 10 by default; a sampler that cannot be told of time ends its call first.
             **kwargs: of other samplers; ignored with a warning.
 
+        Returns:
+            The reads, with ``info``: read_energies of all reads, and of embedded models chain_break_fraction, its mean
+            over calls and blocks.
+
         Raises:
             SamplerError: the sampler fails, or its answer is not of the model.
         """
         self.remove_unknown_kwargs(**kwargs)
         attempt, found = Attempt(SECONDS if time_limit is None else time_limit), list[dimod.SampleSet]()
+        energies, breaks = list[float](), list[float]()
 
         def call(reads: float, own_seed: int) -> None:
             given = dict(self._parameters)
@@ -85,9 +90,16 @@ class Repeated(dimod.ComposedSampler):
                 parameters=given,
             )  # fmt: skip
             found.append(_best(samples))
+            energies.extend(np.repeat(samples.record.energy, samples.record.num_occurrences).tolist())
+            calls = (samples.info, *samples.info.get("children", []))
+            breaks.extend(one["chain_break_fraction"] for one in calls if "chain_break_fraction" in one)
 
         repeat(attempt, call, first=1.0, least=1.0, seed=seed or 0)
-        return _best(dimod.concatenate(found))
+        best = _best(dimod.concatenate(found))
+        best.info["read_energies"] = energies
+        if breaks:
+            best.info["chain_break_fraction"] = float(np.mean(breaks))
+        return best
 
 
 def check(name: str) -> None:

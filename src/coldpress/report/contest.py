@@ -66,7 +66,8 @@ def render(results: Json, path: Path) -> Path:
     solvers = len({row["solver"] for row in rows})
     lede = (
         f"{settings['seeds']} seeds each, {formats.three(settings['seconds'])} seconds of wall time and one thread a "
-        f"run. The target is the best energy known of an instance, or {formats.percent(settings['within'], 2)} above."
+        "run. The target is the best energy known of an instance"
+        + (f", or {formats.percent(settings['within'], 2)} above." if settings["within"] else " itself.")
     )
     content = {
         "families": found,

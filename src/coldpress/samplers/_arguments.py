@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,29 @@ class Clock:
         """A clock that stops after one of ``of`` equal parts of what is left."""
         now = self.seconds
         return Clock(self.begin, now + max(self.limit - now, 0.0) / of)
+
+
+@dataclass
+class Improvements:
+    """When a call met a lower energy than before, as its ``info["improvements"]`` tells.
+
+    Attributes:
+        time: of the call.
+        met: (seconds, energy), each lower than the one before.
+    """
+
+    time: Clock
+    met: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def least(self) -> float:
+        """The least energy so far, +inf before the first."""
+        return self.met[-1][1] if self.met else math.inf
+
+    def offer(self, energy: float) -> None:
+        """Take an energy in that was met just now."""
+        if energy < self.least:
+            self.met.append((self.time.seconds, energy))
 
 
 def clock(time_limit: Any) -> Clock:

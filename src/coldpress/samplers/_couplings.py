@@ -21,7 +21,7 @@ _HIGHEST = 3e38
 class Couplings:
     """Either ``matrix``, (n, P), or the three arrays of a compressed one; P is n padded to whole blocks.
 
-    Energies are in units of a power of two, and without the model's offset.
+    Energies are in units of ``unit``, a power of two, and without ``offset``, the model's.
     """
 
     linear: Floats
@@ -29,6 +29,12 @@ class Couplings:
     rows: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None
     product: Any
     dtype: Any
+    unit: float
+    offset: float
+
+    def energy(self, walk: Walk) -> float:
+        """Of the best state that a walk met, as the model has it."""
+        return float(walk.energy[1]) * self.unit + self.offset
 
     def begin(self, bits: Bits, random: NDArray[np.uint64]) -> Walk:
         """A walk that starts at ``bits`` (n,), its deltas computed anew."""
@@ -70,14 +76,14 @@ def bits_of(sign: NDArray[Any], n: int) -> Bits:
 
 
 def lay_out(model: Model) -> Couplings:
-    """The couplings of a binary ``model``, so that no flip is ever rounded.
+    """The couplings of ``model`` over zeros and ones, so that no flip is ever rounded.
 
     All biases are multiples of a power of two, small enough and large enough for every delta and energy to be one that
     the floats hold exactly: float32 where that changes no bias (integers, mostly), else float64, where it changes them
     by less than n^2 / 2^52 of the largest. Deltas then are those of the state however many flips were made, and no
     search takes rounding for progress.
     """
-    n, padded = len(model), _padded(len(model))
+    model, n, padded = model.as_binary(), len(model), _padded(len(model))
     largest = max(np.abs(model.linear).max(), np.abs(model.weights).max(initial=0.0), 1e-300)
     scale = 2.0 ** -np.ceil(np.log2(largest))
     weights, linear = model.weights * scale, model.linear * scale
@@ -90,10 +96,10 @@ def lay_out(model: Model) -> Couplings:
     exact = replace(model, linear=step * np.rint(linear / step), weights=step * np.rint(weights / step))
     if model.density >= DENSE and n * padded <= MOST_DENSE:
         matrix = exact.matrix(dtype, padded)
-        return Couplings(exact.linear, matrix, None, matrix[:, :n], dtype)
+        return Couplings(exact.linear, matrix, None, matrix[:, :n], dtype, 1.0 / scale, model.offset)
     compressed = exact.sparse(dtype)
     rows = (compressed.indptr, compressed.indices, compressed.data)
-    return Couplings(exact.linear, None, rows, compressed, dtype)
+    return Couplings(exact.linear, None, rows, compressed, dtype, 1.0 / scale, model.offset)
 
 
 def _padded(n: int) -> int:

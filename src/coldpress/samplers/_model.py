@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Hashable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import dimod
 import numpy as np
@@ -17,6 +17,7 @@ from coldpress.errors import SamplerError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bits = NDArray[np.int8]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Model:
     tails: Ints
     weights: Floats
     offset: float
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.linear)
@@ -48,6 +50,13 @@ class Model:
         """Couplings that are there, of all n (n - 1) / 2."""
         n = len(self)
         return len(self.weights) / max(n * (n - 1) / 2, 1)
+
+    def kept(self, make: Callable[[Model], Made]) -> Made:
+        """What ``make`` makes of this model; made once, and kept with it."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Made = self._made[make]
+        return made
 
     def _sums(self) -> Floats:
         """The couplings of each variable added up, (n,)."""
@@ -85,12 +94,31 @@ class Model:
         return scipy.sparse.csr_array((values, (rows, columns)), shape=(len(self), len(self)))
 
 
+class ReadOnce:
+    """A model that is read once, for many calls of the samplers of this package, and not changed any more.
+
+    Raises:
+        SamplerError: as `read`.
+    """
+
+    def __init__(self, bqm: Any) -> None:
+        self._bqm, self.arrays = bqm, read(bqm)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bqm, name)
+
+    def __len__(self) -> int:
+        return len(self._bqm)
+
+
 def read(bqm: Any) -> Model:
-    """The arrays of ``bqm``.
+    """The arrays of ``bqm``, those that are kept where it is a `ReadOnce`.
 
     Raises:
         SamplerError: it is no binary quadratic model, or a bias is not a finite real number; the message says which.
     """
+    if isinstance(bqm, ReadOnce):
+        return bqm.arrays
     if not hasattr(bqm, "to_numpy_vectors") or not hasattr(bqm, "vartype"):
         raise SamplerError(f"cannot sample from a {type(bqm).__name__}; give a dimod.BinaryQuadraticModel")
     vectors = bqm.to_numpy_vectors(sort_labels=False)

@@ -13,6 +13,7 @@ from coldpress.errors import ColdpressError, SamplerError
 from coldpress.samplers._arguments import clock
 
 _TOLERANCE = 1e-6
+_MOST_MILLISECONDS = 2**31 - 1  # an int of C: 24 days
 
 
 def ask(
@@ -54,7 +55,7 @@ def ask(
         time = clock(time_limit)
         wanted["interrupt_function"] = lambda: time.over
     elif time_limit is not None and type(sampler).__module__.startswith("dwave.samplers.tabu"):
-        wanted["timeout"] = max(int(1000 * time_limit / (num_reads or 1)), 1)
+        wanted["timeout"] = max(int(min(1000 * clock(time_limit).limit / (num_reads or 1), _MOST_MILLISECONDS)), 1)
     given = {key: value for key, value in wanted.items() if key in known and value is not None} | given
     samples = called_with(called, sampler.sample, model, given)
     return of_model(samples, called, model)

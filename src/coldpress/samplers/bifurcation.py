@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import dimod
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from coldpress.errors import SamplerError
 from coldpress.samplers._arguments import Clock, clock, listed, one_of, real, sequence, whole
@@ -70,7 +71,8 @@ class SimulatedBifurcationSampler(dimod.Sampler):
             **kwargs: of other samplers; ignored with a warning.
 
         Returns:
-            One sample a read, with ``info`` (method, seconds, steps, mode, device).
+            One sample a read, with ``info``: method, seconds, steps, mode, device, improvements (the seconds when reads
+            came to their best signs, and their energies, of those that were lower than all before).
 
         Raises:
             SamplerError: a bias is not a finite number, an argument is out of its range, or the device is not there.
@@ -83,14 +85,23 @@ class SimulatedBifurcationSampler(dimod.Sampler):
         model, place = read(bqm), _place(device)
         if len(model) == 0:
             return empty_set(bqm, method=METHOD, seconds=time.seconds)
-        couplings = _couplings(model.as_spin()).to(place)
+        couplings = model.kept(_couplings).to(place)
         random = torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> np.uint64(1)))
         start = torch.rand((2, len(couplings), reads), generator=random) - 0.5
-        signs, made = _integrate(couplings, start.to(place), steps, dt, discrete, time)
+        signs, met, made = _integrate(couplings, start.to(place), steps, dt, discrete, time)
         bits = (signs[:-1] * signs[-1] > 0).T.cpu().numpy()
-        return sample_set(
-            bqm, model, bits, method=METHOD, seconds=time.seconds, steps=made, mode=mode, device=str(place)
-        )
+        found = sample_set(bqm, model, bits, method=METHOD, steps=made, mode=mode, device=str(place))
+        found.info.update(seconds=time.seconds, improvements=_improvements(met, found.record.energy))
+        return found
+
+
+def _improvements(met: list[float], energies: NDArray[Any]) -> list[tuple[float, float]]:
+    """The reads that were best so far when they came to their best: the seconds, and their energies."""
+    found, least = list[tuple[float, float]](), np.inf
+    for seconds, energy in sorted(zip(met, energies.tolist())):
+        if energy < least:
+            found.append((seconds, least := energy))
+    return found
 
 
 def _place(device: Any) -> torch.device:
@@ -104,7 +115,7 @@ def _place(device: Any) -> torch.device:
 
 def _couplings(model: Model) -> torch.Tensor:
     """The forces' matrix c0 J (n + 1, n + 1), the energy being -s J s / 2; the last row and column hold the fields."""
-    n = len(model)
+    model, n = model.as_spin(), len(model)
     heads, tails = np.append(model.heads, np.arange(n)), np.append(model.tails, np.full(n, n))
     weights = np.append(model.weights, model.linear)
     largest = float(np.abs(weights).max())
@@ -118,11 +129,14 @@ def _couplings(model: Model) -> torch.Tensor:
 
 def _integrate(
     couplings: torch.Tensor, start: torch.Tensor, steps: int, dt: float, discrete: bool, time: Clock
-) -> tuple[torch.Tensor, int]:
-    """The best signs (n + 1, reads) of each trajectory, and the steps made; ``start`` is positions and momenta."""
+) -> tuple[torch.Tensor, list[float], int]:
+    """The best signs (n + 1, reads) of each trajectory, the seconds when it met them, and the steps made.
+
+    ``start`` is positions and momenta.
+    """
     x, y = start.unbind()
     best = _signs(x)
-    lowest = torch.full_like(x[0], torch.inf)
+    lowest, met = torch.full_like(x[0], torch.inf), torch.zeros_like(x[0], dtype=torch.float64)
     for step in range(1, steps + 1):
         y += dt * ((step / steps - 1.0) * x + couplings @ (_signs(x) if discrete else x))
         x += dt * y
@@ -135,8 +149,9 @@ def _integrate(
             better = energy < lowest
             lowest = torch.where(better, energy, lowest)
             best = torch.where(better, signs, best)
+            met = torch.where(better, time.seconds, met)
         if last:
-            return best, step
+            return best, met.tolist(), step
     raise AssertionError("unreachable")
 
 

@@ -188,7 +188,7 @@ class _Frozen:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.couplings = model.sparse()
+        self.couplings = model.kept(Model.sparse)
         self.low, self.high = (-1.0, 1.0) if model.spin else (0.0, 1.0)
         self.values: Floats = np.zeros(len(model))
         self.field: Floats = np.zeros(len(model))
@@ -234,7 +234,7 @@ class _Frozen:
         values = np.array([best[self.model.variables[i]] for i in block], dtype=np.float64)
         step, rows = values - self.values[block], self.couplings[block]
         change = float(step @ (self.field[block] + 0.5 * (rows[:, block] @ step)))
-        if change > -1e-12 * (abs(self.energy) + float(np.abs(self.field).max())):
+        if change >= -1e-12 * (abs(self.energy) + float(np.abs(self.field).max())):
             return False
         self.values[block] = values
         self.field += rows.T @ step

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from coldpress.errors import SamplerError
-from coldpress.samplers._arguments import Clock, clock, listed, real, sequence, stream, whole
+from coldpress.samplers._arguments import Clock, Improvements, clock, listed, real, sequence, stream, whole
 from coldpress.samplers._low_rank import (
     Form,
     anneal_exchanges,
@@ -19,7 +19,7 @@ from coldpress.samplers._low_rank import (
     pull_of,
     typical_change,
 )
-from coldpress.samplers._model import Bits, Floats, empty_set, given_states, read, sample_set
+from coldpress.samplers._model import Bits, Floats, Model, empty_set, given_states, read, sample_set
 
 METHOD = "low-rank simulated annealing, classical"
 HOTTEST, COLDEST = 0.3, 1e-3
@@ -79,6 +79,10 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
             initial_states: where the reads begin, as `dimod.as_samples` reads it; the rest begin at random.
             **kwargs: of other samplers; ignored with a warning.
 
+        Returns:
+            One sample a read, with ``info``: method, seconds, rank, improvements (the seconds and the energy whenever
+            one was met that was lower than all before).
+
         Raises:
             SamplerError: there are too many variables, a bias is not a finite number or so large that energies
                 overflow, or an argument is out of its range.
@@ -97,14 +101,10 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
                 "operations; use OneFlipTabuSampler, or sample_low_rank where a factor is known"
             )
         starts = given_states(self, bqm, initial_states, reads, int(seeds.generate_state(1)[0]))
-        with np.errstate(over="ignore", invalid="ignore"):
-            binary = model.as_binary()
-            _check_size(float(np.abs(binary.linear).sum() + np.abs(binary.weights).sum()))
-        values, vectors = np.linalg.eigh(binary.matrix())
-        kept = np.abs(values) > 1e-14 * np.abs(values).max()
-        form = _form(binary.linear, vectors[:, kept], 0.5 * values[kept])
-        bits = _anneal(form, starts, None, sweeps, betas, total, seeds)
-        return sample_set(bqm, model, bits, method=METHOD, seconds=total.seconds, rank=len(form.weights))
+        form, offset = model.kept(_eigenvectors)
+        bits, met = _anneal(form, starts, None, sweeps, betas, total, seeds)
+        info = {"rank": len(form.weights), "improvements": [(seconds, energy + offset) for seconds, energy in met]}
+        return sample_set(bqm, model, bits, method=METHOD, seconds=total.seconds, **info)
 
     def sample_low_rank(
         self,
@@ -145,8 +145,8 @@ class LowRankAnnealingSampler(dimod.Sampler, dimod.Initialized):
         if cardinality is not None and whole("cardinality", cardinality, 0) > n:
             raise SamplerError(f"cardinality is {cardinality}, but there are {n} variables; give 0 to {n}")
         starts = _starts(n, cardinality, initial_states, num_reads, np.random.default_rng(seeds.spawn(1)[0]))
-        bits = _anneal(form, starts, cardinality, sweeps, betas, total, seeds)
-        info = {"method": METHOD, "seconds": total.seconds, "rank": len(form.weights)}
+        bits, met = _anneal(form, starts, cardinality, sweeps, betas, total, seeds)
+        info = {"method": METHOD, "seconds": total.seconds, "rank": len(form.weights), "improvements": met}
         return dimod.SampleSet.from_samples(bits, dimod.BINARY, energy=energies(form, bits), info=info)
 
 
@@ -161,6 +161,16 @@ def _betas(beta_range: Any) -> tuple[float, float] | None:
     if first > last:
         raise SamplerError(f"beta_range is {beta_range!r}; the first inverse temperature may not exceed the last")
     return first, last
+
+
+def _eigenvectors(model: Model) -> tuple[Form, float]:
+    """A model's couplings by their eigenvectors, and its offset over zeros and ones."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        binary = model.as_binary()
+        _check_size(float(np.abs(binary.linear).sum() + np.abs(binary.weights).sum()))
+    values, vectors = np.linalg.eigh(binary.matrix())
+    kept = np.abs(values) > 1e-14 * np.abs(values).max()
+    return _form(binary.linear, vectors[:, kept], 0.5 * values[kept]), binary.offset
 
 
 def _form(diagonal: Floats, factor: Floats, weights: Floats) -> Form:
@@ -218,13 +228,13 @@ def _anneal(
     betas: tuple[float, float] | None,
     time: Clock,
     seeds: np.random.SeedSequence,
-) -> Bits:
-    """The best state of a run from each start, (reads, n)."""
+) -> tuple[Bits, list[tuple[float, float]]]:
+    """The best state of a run from each start, (reads, n), and the improvements met on the way."""
     n, rank = form.factor.shape
     if cardinality in (0, n):
-        return starts
+        return starts, []
     chunk = int(np.clip(_CHUNK // (n * max(rank, 1)), 1, 64))
-    found = []
+    found, improvements = [], Improvements(time)
     for at, start in enumerate(starts):
         part, random, bits = time.part(len(starts) - at), stream(seeds), start.copy()
         typical = typical_change(form, bits, pull_of(form, bits), cardinality is not None, 1000, random)
@@ -239,10 +249,13 @@ def _anneal(
                 anneal_flips(form, bits, pull, now, best, energy, random)
             else:
                 anneal_exchanges(form, bits, on, off, pull, now, best, energy, random)
+            if energy[1] < improvements.least:
+                improvements.offer(float(energies(form, best[None])[0]))
             if part.over:
                 break
         found.append(_descend(form, best, cardinality, part, random))
-    return np.array(found)
+        improvements.offer(float(energies(form, found[-1][None])[0]))
+    return np.array(found), improvements.met
 
 
 def _descend(form: Form, bits: Bits, cardinality: int | None, time: Clock, random: NDArray[np.uint64]) -> Bits:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import dimod
 import numpy as np
 
-from coldpress.samplers._arguments import Clock, clock, listed, sequence, stream, whole
+from coldpress.samplers._arguments import Clock, Improvements, clock, listed, sequence, stream, whole
 from coldpress.samplers._couplings import Couplings, bits_of, lay_out
 from coldpress.samplers._model import Bits, Model, empty_set, given_states, read, sample_set
 
@@ -73,7 +73,8 @@ class OneFlipTabuSampler(dimod.Sampler, dimod.Initialized):
             **kwargs: of other samplers; ignored with a warning.
 
         Returns:
-            One sample a read, with ``info`` (method, seconds, flips, restarts).
+            One sample a read, with ``info``: method, seconds, flips, restarts, improvements (the seconds and the energy
+            whenever a search ended lower than all before).
 
         Raises:
             SamplerError: a bias is not a finite number, or an argument is out of its range.
@@ -89,13 +90,13 @@ class OneFlipTabuSampler(dimod.Sampler, dimod.Initialized):
         if n == 0:
             return empty_set(bqm, method=METHOD, seconds=total.seconds)
         starts = given_states(self, bqm, initial_states, reads, int(seeds.generate_state(1)[0]))
-        couplings = lay_out(model.as_binary())
+        couplings = model.kept(lay_out)
         _compile(couplings.matrix is not None, couplings.dtype is np.float32)
         time = clock(time_limit)
         rules = Rules(tabu, min(10, n // 4), stall, restarts)
-        found = []
+        found, improvements = [], Improvements(total)
         for at, start in enumerate(starts):
-            found.append(_search(couplings, start, rules, time.part(len(starts) - at), seeds))
+            found.append(_search(couplings, start, rules, time.part(len(starts) - at), seeds, improvements))
         return sample_set(
             bqm,
             model,
@@ -104,6 +105,7 @@ class OneFlipTabuSampler(dimod.Sampler, dimod.Initialized):
             seconds=total.seconds,
             flips=sum(one.flips for one in found),
             restarts=sum(one.restarts for one in found),
+            improvements=improvements.met,
         )
 
 
@@ -141,7 +143,14 @@ class Elite:
         del self.energies[ELITE:], self.states[ELITE:]
 
 
-def _search(couplings: Couplings, start: Bits, rules: Rules, time: Clock, seeds: np.random.SeedSequence) -> Elite:
+def _search(
+    couplings: Couplings,
+    start: Bits,
+    rules: Rules,
+    time: Clock,
+    seeds: np.random.SeedSequence,
+    improvements: Improvements,
+) -> Elite:
     """One read: tabu searches from ``start``, then from random states, then between elite ones."""
     rng, random = np.random.default_rng(seeds.spawn(1)[0]), stream(seeds)
     elite, state, n = Elite(), start, len(start)
@@ -149,7 +158,8 @@ def _search(couplings: Couplings, start: Bits, rules: Rules, time: Clock, seeds:
     for restart in itertools.count(1):
         walk = couplings.begin(state, random)
         while not couplings.search(walk, rules.tenure, rules.spread, rules.patience, chunk) and not time.over:
-            pass
+            improvements.offer(couplings.energy(walk))
+        improvements.offer(couplings.energy(walk))
         elite.offer(float(walk.energy[1]), bits_of(walk.best, n))
         elite.flips, elite.restarts = elite.flips + int(walk.iteration[0]), restart
         if restart == rules.restarts or time.over:

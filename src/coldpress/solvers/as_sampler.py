@@ -9,6 +9,7 @@ import dimod
 from coldpress.errors import ColdpressError
 from coldpress.interchange import of_bqm
 from coldpress.names import meant
+from coldpress.samplers import _model
 from coldpress.solvers import SOLVERS
 
 
@@ -47,22 +48,27 @@ class SolverSampler(dimod.Sampler):
         """The solver's best state.
 
         Args:
-            bqm: any `dimod.BinaryQuadraticModel` of one variable or more.
+            bqm: any `dimod.BinaryQuadraticModel`.
             seed: same seed, same state, as long as the solver ends before the time does; 0 by default.
             time_limit: seconds; 10 by default. The model's reading as a problem comes before.
             **kwargs: of other samplers; ignored with a warning.
 
         Returns:
             One sample, with ``info``: method, and lower_bound (no state has less energy; None where nothing is proven).
+            Of a model without variables there is none.
 
         Raises:
-            PlanError: there is no variable, there are too many, or a bias is not finite.
+            PlanError: there are too many variables, or the time limit is not more than 0.
+            SamplerError: it is no such model, or a bias is not a finite real number.
         """
         self.remove_unknown_kwargs(**kwargs)
+        method = f"solver {self._name}"
+        if not len(_model.read(bqm)):
+            return _model.empty_set(bqm, method=method, lower_bound=None)
         read = of_bqm(bqm)
         assert read.sample is not None
         limit = 10.0 if time_limit is None else time_limit
         answer = SOLVERS[self._name](read.problem, seed=seed or 0, time_limit=limit, **self._options)
         found = dimod.SampleSet.from_samples_bqm(read.sample(answer.choice), bqm)
-        found.info.update(method=f"solver {self._name}", lower_bound=answer.lower_bound)
+        found.info.update(method=method, lower_bound=answer.lower_bound)
         return found

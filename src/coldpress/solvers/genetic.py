@@ -71,7 +71,7 @@ class Population:
         shape = (count, len(self.sizes))
         if not len(self.plans):
             return self.generator.integers(self.sizes, size=shape)
-        fathers, mothers = (_parents(self.energies, count, self.tournament, self.generator) for _ in range(2))
+        fathers, mothers = (parents(self.energies, count, self.tournament, self.generator) for _ in range(2))
         mixed = np.where(self.generator.random(shape) < 0.5, self.plans[fathers], self.plans[mothers])
         changed = self.generator.random(shape) < 1.0 / len(self.sizes)
         return np.where(changed, self.generator.integers(self.sizes, size=shape), mixed)
@@ -110,7 +110,7 @@ def _inside(problem: Problem, arrays: Arrays, plans: list[Ints] | Ints) -> Ints:
     return np.array(found, dtype=np.int64).reshape(len(found), len(problem.sizes))
 
 
-def _parents(energies: Floats, count: int, tournament: int, generator: np.random.Generator) -> Ints:
+def parents(energies: Floats, count: int, tournament: int, generator: np.random.Generator) -> Ints:
     """Indices of the best of so many plans drawn at random, ``(count,)``."""
     rivals = generator.integers(len(energies), size=(count, tournament))
     return np.take_along_axis(rivals, energies[rivals].argmin(axis=1)[:, None], axis=1)[:, 0]

@@ -16,6 +16,7 @@ import numpy as np
 
 from coldpress.binary import check_size, checked
 from coldpress.errors import SamplerError
+from coldpress.solvers._answer import check_time_limit
 from coldpress.solvers._repair import Limited, Sample
 
 logger = logging.getLogger("coldpress.solvers")
@@ -24,6 +25,7 @@ DOUBLINGS = 60
 SAME = 1e-3
 """Gammas that differ by less, relatively, are the same."""
 SLACK_BITS = 7
+QUARTILES = (25, 50, 75)
 LEAST_SECONDS = 1e-3
 """Of a run whose share of the time is used up."""
 
@@ -41,6 +43,9 @@ class Reduced:
         trace: for each run of the sampler (gamma or penalty, loss and reduction of its read of least energy).
         seconds: wall time.
         bound: no feasible sample has less loss; None where the sampler proves nothing.
+        read_energies: quartiles of the energies (of the model that is sampled) of all reads in the run that gave the
+            sample; None of a single read.
+        chain_breaks: share of broken chains, mean over the runs; None where no model was embedded.
     """
 
     sample: Sample
@@ -50,6 +55,8 @@ class Reduced:
     trace: tuple[tuple[float, float, float], ...]
     seconds: float
     bound: float | None = None
+    read_energies: tuple[float, ...] | None = None
+    chain_breaks: float | None = None
 
 
 def repair(
@@ -107,8 +114,11 @@ def bisect_gamma(
 
     Raises:
         BudgetError: no sample reaches the target.
+        PlanError: the time limit is not more than 0.
         SamplerError: the sampler's answer is refused (see `coldpress.binary.checked`).
     """
+    if time_limit is not None:
+        check_time_limit(time_limit)
     run = _Run(Limited(loss, reduction, target, keep_one))
     limit = np.inf if time_limit is None else time_limit
 
@@ -230,6 +240,8 @@ class _Run:
         self.trace: list[tuple[float, float, float]] = []
         self.bound = -np.inf
         self.told: float | None = None  # the sampler's bound of the last model
+        self.read_energies: list[float] = []
+        self.breaks: list[float] = []
 
     @property
     def elapsed(self) -> float:
@@ -239,7 +251,8 @@ class _Run:
         """Sample a model, take what it gives, and return the reduction of its read of least energy."""
         limited = self.limited
         found = checked(sampler.sample(model, **parameters), model)
-        self.told = found.info.get("lower_bound")
+        self.told, before = found.info.get("lower_bound"), self.loss
+        self.breaks += [found.info[key] for key in ("chain_break_fraction",) if key in found.info]
         reads = [{v: int(read[v]) for v in limited.variables} for read in found.samples(sorted_by=None)]
         self.offer(reads[0])
         for read in reads:
@@ -247,6 +260,8 @@ class _Run:
             if limited.feasible(read) and (self.raw is None or values[0] < self.raw[0]):
                 self.raw = values
                 self.offer(read)
+        if self.loss < before:
+            self.read_energies = found.info.get("read_energies", found.record.energy.tolist())
         loss, reduction = limited.values(reads[0])
         self.trace.append((weight, loss, reduction))
         return reduction
@@ -263,4 +278,7 @@ class _Run:
         loss, reduction = self.limited.values(self.best)
         bound = None if np.isneginf(self.bound) else min(self.bound, loss)  # rounding may put it a hair above
         logger.info("%d runs of the sampler: loss %g at reduction %.4f", len(self.trace), loss, reduction)
-        return Reduced(self.best, loss, reduction, self.raw, tuple(self.trace), self.elapsed, bound)
+        many = len(self.read_energies) > 1
+        spread = tuple(map(float, np.percentile(self.read_energies, QUARTILES))) if many else None
+        breaks = float(np.mean(self.breaks)) if self.breaks else None
+        return Reduced(self.best, loss, reduction, self.raw, tuple(self.trace), self.elapsed, bound, spread, breaks)
