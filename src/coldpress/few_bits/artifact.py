@@ -151,12 +151,11 @@ def _decided(
     average = recipe.average_bits
 
     def decide() -> dict[str, Any]:
-        inputs, _ = task.calibration(max(recipe.refit_images, 2 * recipe.calibration))
         return decide_forms(
             task,
             average,
-            inputs,
             recipe.calibration,
+            recipe.refit_images,
             group_size=recipe.group_size,
             solver=recipe.solver,
             seed=recipe.seed,
