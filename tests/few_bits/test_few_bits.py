@@ -119,9 +119,7 @@ def test_nothing_is_fitted_to_the_samples_that_judge(task: Task, found_for: Call
 
 
 def test_forms_are_fitted_to_none_of_the_samples_that_judge_them(task: Task) -> None:
-    one, other = (
-        decide_forms(given, 4.0, 64, 192, forms=FEW).correlation for given in (task, with_other_judges(task))
-    )
+    one, other = (decide_forms(given, 4.0, 64, 192, forms=FEW).correlation for given in (task, with_other_judges(task)))
     assert one.separable == other.separable
     assert one.measured != other.measured
 
