@@ -125,15 +125,17 @@ def test_forms_are_fitted_to_none_of_the_samples_that_judge_them(task: Task) -> 
 
 
 def test_of_few_samples_half_judge(task: Task) -> None:
-    def parts(count: int) -> list[torch.Tensor]:
-        given = Task(task.model, task.example_inputs, train=[(task.train[0][0][:count], task.train[0][1][:count])])
-        return [tensor for part in fitted_and_judges(given, 64, 192) for tensor in part]
+    x, labels = task.train[0]
 
-    fitted, judges = parts(5)
-    assert torch.equal(torch.cat([fitted, judges]), task.train[0][0][:5])
+    def parts(count: int, judges: int, fitted: int) -> list[torch.Tensor]:
+        given = Task(task.model, task.example_inputs, train=[(x[:count], labels[:count])], hold_out=False)
+        return [tensor for part in fitted_and_judges(given, judges, fitted) for tensor in part]
+
+    fitted, judges = parts(5, 64, 192)
+    assert torch.equal(torch.cat([fitted, judges]), x[:5])
     assert (len(fitted), len(judges)) == (3, 2)
     with pytest.raises(TaskError, match="has 1 sample"):
-        parts(1)
+        parts(1, 1, 1)
 
 
 def test_what_cannot_be_is_told(task: Task) -> None:
