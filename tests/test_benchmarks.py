@@ -137,6 +137,17 @@ def test_ours_in_few_bits_tells_its_seconds_and_its_peak_of_memory(script, monke
     assert line.endswith(f"| {row['seconds']:.1f} | {row['peak'] / 1e9:.2f} |")
 
 
+def test_the_table_of_the_published_qubo_holds_ranks_and_accuracies(script):
+    ranks = [{"energy": "Taylor", "rate": None, "what": f"rank correlation, {k}"} for k in ("rising", "equal")]
+    row = {"energy": "Taylor", "rate": 0.5, "what": "re-fitted", "filters_gone": 3, "bytes": 12340}
+    rows = [{**ranks[0], "value": 0.5}, {**ranks[1], "value": -0.25}]
+    rows += [{**row, "accuracy": 0.75}, {**row, "accuracy": 0.25}]
+    lines = script("published_qubo").table(rows).splitlines()
+    assert "| Taylor | 0.500 | -0.250 |" in lines
+    assert lines[-1] == "| 0.5 | Taylor | 3 (3 to 3) | 12.3 (12.3 to 12.3) | re-fitted | 50.00 (25.00 to 75.00) |"
+
+
+@pytest.mark.slow
 def test_the_published_qubo_goes_on_with_every_row_that_is_missing(script, monkeypatch, tmp_path):
     module, out = script("published_qubo"), tmp_path / "qubo.json"
     words = ("--energies", "weight norm", "--images", "16", "--samples", "4", "--refit-images", "32", "--seeds", "0")
