@@ -5,9 +5,11 @@
 
 GPTQ and rounding to nearest take every layer in network order on inputs from the rounded prefix, as ours does, on
 grids that span each row's range; biases take up the mean of what is left, and BatchNorms are recalibrated where that
-helps, for all alike. At an average of bits they are given our forms, and, by themselves, as many whole bits in every
-layer as ours has room for. Packed they never have fewer bytes than ours: some layers get a bit more, so that all
-together just reach them. A seed draws the calibration images, and is that of the search and the solver. One thread.
+helps on images that nothing is fitted to, for all alike. At an average of bits they are given our forms, floats where
+ours keeps them, and, by themselves, as many whole bits in every layer as ours has room for. Packed they never have
+fewer bytes than ours: some layers get a bit more, so that all together just reach them; layers in floats count. A seed
+draws the calibration images, and is that of the search and the solver. One thread, or ``--threads``. Seconds are of
+the rounding, and the peak of resident memory is of a process that does nothing else than ours.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-import resource
+import multiprocessing
 import time
 from dataclasses import replace
 from typing import Any
@@ -23,32 +25,36 @@ from typing import Any
 import numpy as np
 
 import coldpress as cp
-from coldpress.few_bits.choice import matrix
-from coldpress.few_bits.network import nearer, packed_bytes
+from coldpress.few_bits.choice import fitted_and_judges, matrix, roundable
+from coldpress.few_bits.network import packed_bytes
+from coldpress.memory import keep_freed_memory, peak_resident
+from coldpress.recovery import apart, nearer
 from coldpress.surgery.round_layers import round_layers
-from record import Record, arguments, one_thread, spread, task_of
+from record import Record, arguments, spread, task_of, use_threads
 
 Shapes = dict[str, tuple[int, int]]
 MOST_BITS = 8
 ONE_PASS = {"GPTQ": "gptq", "rounding to nearest": "nearest"}
 
 
-def ours(task: cp.Task, args: argparse.Namespace, seed: int, **asked: Any) -> tuple[dict[str, Any], dict[str, cp.Form]]:
-    """Our network's row, and the forms of its layers."""
-    start = time.perf_counter()
+def ours(args: argparse.Namespace, seed: int, asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, cp.Form]]:
+    """Our network's row, and the forms of its layers; in a process of its own, so that the peak of memory is too."""
+    keep_freed_memory()
+    use_threads(args.threads or 1)
+    task, start = task_of(args, seed), time.perf_counter()
     found = cp.round_network(task, calibration=args.calibration, refit_images=args.images, seed=seed, **asked)
     row = {
+        "seconds": time.perf_counter() - start,
+        "peak": peak_resident(),
         "average_bits": found.average_bits,
         "bytes": found.bytes,
         "accuracy": task.evaluate(found.model, "test").accuracy,
         "kl": found.kl,
         "spearman": found.spearman,
         "gap": None if found.decided is None else found.decided.solver["gap"],
-        "seconds": time.perf_counter() - start,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "forms": {name: form.label for name, form in found.forms.items()},
     }
-    return row, found.forms
+    return row, dict(found.forms)
 
 
 def one_pass(
@@ -56,11 +62,13 @@ def one_pass(
 ) -> dict[str, Any]:
     """The row of GPTQ, of OBC or of rounding to nearest at some forms, or a bit above them: in ``least`` bytes or more.
 
-    Zeros that a layer of zeros gets on top of those asked for take no bytes, so how many there are is known afterwards.
+    Layers without a form keep floats, which count. Zeros that a layer of zeros gets on top of those asked for take no
+    bytes, so how many there are is known afterwards.
     """
     begun = time.perf_counter()
-    inputs, _ = task.calibration(max(args.images, 2 * args.calibration))
-    judges = [tensor[args.calibration : 2 * args.calibration] for tensor in inputs]
+    inputs, judges = fitted_and_judges(task, args.calibration, args.images)
+    shapes = shapes_of(task)
+    floats = sum(4 * math.prod(shape) for name, shape in shapes.items() if name not in forms)
     while True:
         student = copy.deepcopy(task.model)
         layers = round_layers(
@@ -74,18 +82,24 @@ def one_pass(
             damping=math.inf,
             seed=seed,
         )
-        size = sum(packed_bytes(layers[name], form) for name, form in forms.items())
+        size = floats + sum(packed_bytes(layers[name], form) for name, form in forms.items())
         if size >= least or all(form.bits == MOST_BITS for form in forms.values()):
             break
-        forms = raised(forms, {name: matrix(task.model, name) for name in forms}, least - size)
+        forms = raised(forms, shapes, least - size)
     student = nearer(task.model, student, inputs, judges)
     return {
-        "average_bits": 8 * size / sum(layer.levels.numel() for layer in layers.values()),
+        "seconds": time.perf_counter() - begun,
+        "average_bits": 8 * size / sum(math.prod(shape) for shape in shapes.values()),
         "bytes": size,
         "accuracy": task.evaluate(student, "test").accuracy,
-        "seconds": time.perf_counter() - begun,
+        "kl": apart(task.model, student, judges),
         "forms": {name: form.label for name, form in forms.items()},
     }
+
+
+def shapes_of(task: cp.Task) -> Shapes:
+    """Rows and columns of all layers that can be rounded."""
+    return {name: matrix(task.model, name) for name in roundable(task)}
 
 
 def raised(forms: dict[str, cp.Form], shapes: Shapes, short: int) -> dict[str, cp.Form]:
@@ -118,9 +132,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--calibration", type=int, default=256)
     parser.add_argument("--obc", action="store_true", help="beside Optimal Brain Compression too, which takes minutes")
+    parser.add_argument("--threads", type=int, help="of torch and numba, one by default")
     parser.set_defaults(seeds=list(range(10)))
     args = parser.parse_args()
-    one_thread()
+    use_threads(args.threads or 1)
     record = Record(args, "asked", "method", "seed")
     for seed in args.seeds:
         task = task_of(args, seed)
@@ -140,8 +155,9 @@ def measure(task: cp.Task, args: argparse.Namespace, record: Record, seed: int, 
     if record.has(asked=name, method="ours", seed=seed):
         return
     rows = {}
-    rows["ours"], forms = ours(task, args, seed, **asked)
-    least, shapes = rows["ours"]["bytes"], {n: matrix(task.model, n) for n in forms}
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        rows["ours"], forms = pool.apply(ours, (args, seed, asked))
+    least, shapes = rows["ours"]["bytes"], shapes_of(task)
     for method, start in (ONE_PASS | ({"OBC": "obc"} if args.obc else {})).items():
         if kind == "bits":
             rows[method] = one_pass(task, args, seed, start, forms, least)
@@ -153,14 +169,19 @@ def measure(task: cp.Task, args: argparse.Namespace, record: Record, seed: int, 
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Accuracy by what was asked for and by method, as Markdown."""
-    lines = ["| asked | method | seeds | bits a weight | kB | accuracy |", "|---|---|---|---|---|---|"]
+    """Accuracy, seconds and the peak of memory by what was asked for and by method, as Markdown."""
+    lines = [
+        "| asked | method | seeds | bits a weight | kB | accuracy | seconds | peak, GB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for asked, method in dict.fromkeys((row["asked"], row["method"]) for row in rows):
         own = [row for row in rows if (row["asked"], row["method"]) == (asked, method)]
         bits = spread([row["average_bits"] for row in own if "average_bits" in row], 3, np.median)
         size = spread([row["bytes"] / 1e3 for row in own if "bytes" in row], 2, np.median)
         accuracy = spread([100 * row["accuracy"] for row in own], 2, np.median)
-        lines.append(f"| {asked} | {method} | {len(own)} | {bits} | {size} | {accuracy} |")
+        seconds = spread([row["seconds"] for row in own if "seconds" in row], 1, np.median)
+        peak = spread([row["peak"] / 1e9 for row in own if row.get("peak")], 2, np.median)
+        lines.append(f"| {asked} | {method} | {len(own)} | {bits} | {size} | {accuracy} | {seconds} | {peak} |")
     return "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ from coldpress.energy.taylor import fisher, taylor
 from coldpress.energy.weight_norm import weight_norm
 from coldpress.errors import BudgetError
 from coldpress.filters import LEAST_BITS, FilterSpace
-from coldpress.papers.decoded import DECODED, TRAINED, carried_out, judge, uniform_bits
+from coldpress.papers.decoded import DECODED, REFITTED, TRAINED, carried_out, judge, uniform_bits
 from coldpress.recovery import Settings
 from coldpress.samplers import OneFlipTabuSampler
 from coldpress.solvers.reduction import bisect_gamma, penalise
@@ -42,6 +42,8 @@ ENERGIES = ("weight norm", "Taylor", "Fisher", "curvature")
 UNIFORM = "uniform bits"
 STRENGTH = 0.25
 """Share of filters and bits that go in samples of one strength."""
+KINDS = {"rising": (0.05, 0.6), "equal": (STRENGTH, STRENGTH)}
+"""Least and most of it in samples of a kind."""
 
 
 def energies_of(
@@ -72,11 +74,29 @@ def correlations(
     args: argparse.Namespace, seed: int, task: cp.Task, space: FilterSpace, energies: Energies, inputs: list[Tensor]
 ) -> Iterator[dict[str, Any]]:
     """Rows of rank correlations with the measured loss, by kind of random samples."""
-    for kind, least, most in (("rising", 0.05, 0.6), ("equal", STRENGTH, STRENGTH)):
+    for kind, (least, most) in KINDS.items():
         samples = random_samples(space, args.samples, seed, least, most)
         found = compare_energies(task.model, space, energies, inputs, samples)
         for name, value in found.spearman.items():
-            yield {"energy": name, "rate": None, "what": f"rank correlation, {kind}", "value": value}
+            yield {"energy": name, "rate": None, "what": ranked(kind), "value": value}
+
+
+def ranked(kind: str) -> str:
+    """What a row of rank correlations is called."""
+    return f"rank correlation, {kind}"
+
+
+def training(args: argparse.Namespace, name: str) -> Settings | None:
+    """How an energy's networks are trained, if they are."""
+    if not args.epochs or (args.train and name not in args.train):
+        return None
+    return Settings(**{k: v for k, v in training_recipe(args).items() if k in Settings.__dataclass_fields__})
+
+
+def stages(args: argparse.Namespace, name: str) -> dict[str, str]:
+    """The rows of one energy at one rate: the name of a stage, and what its row is called."""
+    found = {DECODED: "as published", REFITTED: REFITTED}
+    return found | ({TRAINED: f"trained {args.epochs} epochs"} if training(args, name) else {})
 
 
 def solved(
@@ -105,13 +125,10 @@ def solved(
             "penalty_seconds": beside.seconds,
         }
     how |= {"reduction": space.reduction(sample), "filters_gone": sum(list(sample.values())[: len(space.filters)])}
-    settings = None
-    if not args.train or name in args.train:
-        settings = Settings(**{k: v for k, v in training_recipe(args).items() if k in Settings.__dataclass_fields__})
-    names = {DECODED: "as published", TRAINED: f"trained {args.epochs} epochs"}
-    for stage, decoded, seconds in carried_out(task, space, sample, args.refit_images, settings):
+    names = stages(args, name)
+    for stage, decoded, seconds in carried_out(task, space, sample, args.refit_images, training(args, name)):
         bits = {"bits_kept": decoded.weight_bits / decoded.original_bits, "bits": decoded.bits}
-        yield {"what": names.get(stage, stage), **how, **bits, **asdict(judge(task, decoded, seconds))}
+        yield {"what": names[stage], **how, **bits, **asdict(judge(task, decoded, seconds))}
 
 
 def measure(args: argparse.Namespace, record: Record, seed: int) -> None:
@@ -128,14 +145,16 @@ def measure(args: argparse.Namespace, record: Record, seed: int) -> None:
         row = {"energy": "original", "rate": None, "what": "as it is", "accuracy": found.accuracy, "bytes": file}
         sizes = {"variables": len(space.variables), "filters": len(space.filters), "layers": len(space.layers)}
         record.add(seed=seed, **row, interval=found.accuracy_interval, energy_seconds=seconds, **sizes)
-    if args.samples and not record.has(seed=seed, what="rank correlation, equal"):
+    wanted = [{"seed": seed, "energy": name, "what": ranked(kind)} for kind in KINDS for name in energies]
+    if args.samples and not all(record.has(**row) for row in wanted):
         for row in correlations(args, seed, task, space, energies, second):
             record.add(seed=seed, **row)
     for rate in args.rate:
         for name in (UNIFORM, *energies):
-            if not record.has(seed=seed, energy=name, rate=rate):
+            own = {"seed": seed, "energy": name, "rate": rate}
+            if not all(record.has(**own, what=what) for what in stages(args, name).values()):
                 for row in solved(args, seed, task, space, name, energies.get(name), rate):
-                    record.add(seed=seed, energy=name, rate=rate, **row)
+                    record.add(**own, **row)
 
 
 def main() -> None:
@@ -160,10 +179,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| energy | rank correlation, rising strength | of one strength |", "|---|---|---|"]
     names = list(dict.fromkeys(row["energy"] for row in rows if "value" in row))
     for name in names:
-        own = {
-            kind: [r["value"] for r in rows if r["energy"] == name and r["what"] == f"rank correlation, {kind}"]
-            for kind in ("rising", "equal")
-        }
+        own = {kind: [r["value"] for r in rows if r["energy"] == name and r["what"] == ranked(kind)] for kind in KINDS}
         lines.append(f"| {name} | {spread(own['rising'], 3)} | {spread(own['equal'], 3)} |")
     lines += ["", "| rate | energy | filters gone | kB | what | accuracy, % |", "|---|---|---|---|---|---|"]
     solved = [row for row in rows if "accuracy" in row]

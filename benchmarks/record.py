@@ -84,10 +84,15 @@ def task_of(args: argparse.Namespace, seed: int) -> cp.Task:
     )
 
 
+def use_threads(count: int) -> None:
+    """Let torch and numba use so many threads; for what comes before `Record`, which says how many they have."""
+    torch.set_num_threads(count)
+    numba.set_num_threads(count)
+
+
 def one_thread() -> None:
-    """Let torch and numba use one thread; for what comes before `Record`, which says how many they have."""
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
+    """Let torch and numba use one thread."""
+    use_threads(1)
 
 
 def run_name(args: argparse.Namespace) -> str:

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import math
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import coldpress as cp
 from coldpress.few_bits.choice import roundable
@@ -130,6 +132,90 @@ def test_comparators_in_our_forms_get_no_fewer_bytes(script):
     found = module.one_pass(task, args, 0, "nearest", forms, least)
     assert found["bytes"] >= least
     assert set(plain["forms"].values()) == {"2 bits, 0.5 zero"} != set(found["forms"].values())
+
+
+def test_layers_in_floats_count_for_comparators_too(script):
+    module, args = script("few_bits"), Namespace(**NAMES, images=32, calibration=16)
+    task = script("record").task_of(args, 0)
+    *names, left = roundable(task)
+    shapes = module.shapes_of(task)
+    least = sum(cp.Form(4).bytes(*shapes[name]) for name in names) + 4 * math.prod(shapes[left])
+    found = module.one_pass(task, args, 0, "nearest", dict.fromkeys(names, cp.Form(4)), least)
+    assert found["bytes"] == least
+    assert found["forms"] == dict.fromkeys(names, "4 bits")
+    assert found["average_bits"] == pytest.approx(8 * least / sum(math.prod(shape) for shape in shapes.values()))
+
+
+def test_comparators_are_fitted_to_none_of_the_samples_that_judge(script):
+    module, args = script("few_bits"), Namespace(images=32, calibration=16)
+    task = script("record").task_of(Namespace(**NAMES), 0)
+    (x,), labels = task.calibration(48)
+    other = torch.cat([x[:32], x[32:].flip(-1)])
+    found = []
+    for images in (x, other):
+        given = cp.Task(task.model, x[:1], train=[(images, labels)], test=task.test, hold_out=False)
+        forms = dict.fromkeys(roundable(given), cp.Form(3))
+        found.append(module.one_pass(given, args, 0, "gptq", forms, 0))
+    assert found[0]["accuracy"] == found[1]["accuracy"]
+    assert found[0]["kl"] != found[1]["kl"]
+
+
+@pytest.mark.slow
+def test_ours_in_few_bits_tells_its_seconds_and_its_peak_of_memory(script, monkeypatch, tmp_path):
+    words = ("--bits", "4", "--images", "32", "--calibration", "16", "--seeds", "0", "--threads", "1")
+    found = ran(script("few_bits"), monkeypatch, out := tmp_path / "few.json", *words)
+    (row,) = [row for row in found["rows"] if row["method"] == "ours"]
+    assert row["seconds"] > 0
+    assert 10**7 < row["peak"] < 10**11
+    line = next(line for line in out.with_suffix(".md").read_text().splitlines() if "| ours |" in line)
+    assert line.endswith(f"| {row['seconds']:.1f} | {row['peak'] / 1e9:.2f} |")
+
+
+def test_the_table_of_the_published_qubo_holds_ranks_and_accuracies(script):
+    ranks = [{"energy": "Taylor", "rate": None, "what": f"rank correlation, {k}"} for k in ("rising", "equal")]
+    row = {"energy": "Taylor", "rate": 0.5, "what": "re-fitted", "filters_gone": 3, "bytes": 12340}
+    rows = [{**ranks[0], "value": 0.5}, {**ranks[1], "value": -0.25}]
+    rows += [{**row, "accuracy": 0.75}, {**row, "accuracy": 0.25}]
+    lines = script("published_qubo").table(rows).splitlines()
+    assert "| Taylor | 0.500 | -0.250 |" in lines
+    assert lines[-1] == "| 0.5 | Taylor | 3 (3 to 3) | 12.3 (12.3 to 12.3) | re-fitted | 50.00 (25.00 to 75.00) |"
+
+
+@pytest.mark.slow
+def test_the_published_qubo_goes_on_with_every_row_that_is_missing(script, monkeypatch, tmp_path):
+    module, out = script("published_qubo"), tmp_path / "qubo.json"
+    words = ("--energies", "weight norm", "--images", "16", "--samples", "4", "--refit-images", "32", "--seeds", "0")
+    first = ran(module, monkeypatch, out, *words)
+    whole = {(row["energy"], row["what"]): row.get("accuracy", row.get("value")) for row in first["rows"]}
+    named = itertools.product(("uniform bits", "weight norm"), ("as published", "re-fitted"))
+    ranks = (("weight norm", f"rank correlation, {kind}") for kind in ("rising", "equal"))
+    assert set(whole) == {("original", "as it is"), *named, *ranks}
+    missing = {("uniform bits", "re-fitted"), ("weight norm", "rank correlation, rising")}
+    rows = [row for row in first["rows"] if (row["energy"], row["what"]) not in missing]
+    out.write_text(json.dumps({**first, "rows": rows}))
+    again = ran(module, monkeypatch, out, *words)
+    assert {(row["energy"], row["what"]): row.get("accuracy", row.get("value")) for row in again["rows"]} == whole
+    lines = out.with_suffix(".md").read_text().splitlines()
+    assert any(
+        line.startswith(f"| weight norm | {whole['weight norm', 'rank correlation, rising']:.3f}") for line in lines
+    )
+    accuracy = 100 * whole["weight norm", "re-fitted"]
+    assert any(
+        line.startswith("| 0.5 | weight norm") and line.endswith(f"re-fitted | {accuracy:.2f} |") for line in lines
+    )
+
+
+def test_gaps_of_single_units_have_one_denominator(script):
+    module = script("structure_scale")
+    row = {"n": 64, "rank": 4, "limit": 0.2, "seed": 0, **module.measure(64, 4, 0.2, 0)}
+    assert row["gap"] == pytest.approx(max(row["energy"] / row["bound"] - 1.0, 0.0))
+    assert all(row["gap"] <= row[name] for name in ("magnitude", "diagonal", "swaps", "frank_wolfe"))
+    network = {"n": "net", "rank": None, "limit": 0.5, "units": 9, "alpha": 0.5, "gap": 0.0123}
+    network |= {f"{energy}_{what}": 0.75 for energy in ("fisher", "curvature") for what in ("accuracy", "kl")}
+    told = module.table([row, network])
+    assert f"| 64, 4, 0.2 s | 1 | {row['gap']:.3%} (" in told
+    assert "9 single units: gap 1.23%; accuracy 75.00% (KL 0.750)" in told
+    assert module.above(3.0, 2.0) == 0.5
 
 
 def test_a_population_searches_a_table_with_its_evaluations_counted(script):

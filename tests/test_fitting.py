@@ -41,8 +41,10 @@ def test_memory_is_limited_for_real_and_the_advice_does(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match=r"does not run within 90 MB ") as told:
         run_within(path, inputs, 90_000_000)
     enough = 10**6 * int(advised(told.value).removesuffix("MB"))
+    large = np.ones(10**8)  # of this process, not of the file's
     found = run_within(path, inputs, enough)
     assert 64_000_000 < found.data <= enough
+    assert 64_000_000 < found.peak < large.nbytes
     assert found.median > 0
     assert not list(tmp_path.glob("*.npz"))
 

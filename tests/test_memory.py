@@ -3,8 +3,12 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from coldpress.memory import peak_resident
 
 CODE = """
 import resource, torch
@@ -18,6 +22,15 @@ def faults():
 faults()
 print(faults(), known)
 """
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system does not tell")
+def test_the_peak_is_of_the_process_alone() -> None:
+    large = torch.ones(60_000_000)
+    code = "from coldpress.memory import peak_resident as peak; x = bytearray(10**8); print(peak())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert large.numel() * 4 + 10**8 < peak_resident()
+    assert 10**8 < int(run.stdout) < peak_resident() - 10**8
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no mallopt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from torch import nn
 
 from coldpress.artifact import load
 from coldpress.errors import BudgetError, SurgeryError, TaskError
-from coldpress.few_bits.network import Form, packed_bytes, round_network
+from coldpress.few_bits.choice import decide_forms, fitted_and_judges
+from coldpress.few_bits.factors import factor_network
+from coldpress.few_bits.network import Form, RoundedNetwork, packed_bytes, round_network
 from coldpress.packed import pack_weights
 from coldpress.surgery.round_layers import round_layers
 from coldpress.task import Task
@@ -88,6 +91,51 @@ def test_bits_are_shared_out_within_the_average(task: Task) -> None:
     again = round_network(task, average_bits=4.0, forms=FEW, calibration=64, refit_images=192, sweeps=4)
     assert again.forms == found.forms
     assert all(torch.equal(again.layers[name].levels, layer.levels) for name, layer in found.layers.items())
+
+
+def with_other_judges(task: Task) -> Task:
+    """The same task, but that the calibration samples behind the first 192 are others."""
+    parts = [(x if i < 3 else torch.rand(64, 3, 8, 8), labels) for i, (x, labels) in enumerate(task.train)]
+    found = Task(task.model, task.example_inputs, train=parts, hold_out=False)
+    one, other = (given.calibration(256)[0][0] for given in (task, found))
+    assert torch.equal(one[:192], other[:192])
+    assert not (one[192:] == other[192:]).all()
+    return found
+
+
+@pytest.mark.parametrize(
+    "found_for",
+    [
+        lambda task: round_network(task, bits=3, calibration=64, refit_images=192, sweeps=2),
+        lambda task: factor_network(task, 2, calibration=64, refit_images=192, rounds=0),
+    ],
+    ids=["rounded", "factors"],
+)
+def test_nothing_is_fitted_to_the_samples_that_judge(task: Task, found_for: Callable[[Task], RoundedNetwork]) -> None:
+    one, other = found_for(task), found_for(with_other_judges(task))
+    other_state = other.model.state_dict()
+    assert all(torch.equal(tensor, other_state[name]) for name, tensor in one.model.state_dict().items())
+    assert one.kl != other.kl
+
+
+def test_forms_are_fitted_to_none_of_the_samples_that_judge_them(task: Task) -> None:
+    one, other = (decide_forms(given, 4.0, 64, 192, forms=FEW).correlation for given in (task, with_other_judges(task)))
+    assert one.separable == other.separable
+    assert one.measured != other.measured
+
+
+def test_of_few_samples_half_judge(task: Task) -> None:
+    x, labels = task.train[0]
+
+    def parts(count: int, judges: int, fitted: int) -> list[torch.Tensor]:
+        given = Task(task.model, task.example_inputs, train=[(x[:count], labels[:count])], hold_out=False)
+        return [tensor for part in fitted_and_judges(given, judges, fitted) for tensor in part]
+
+    fitted, judges = parts(5, 64, 192)
+    assert torch.equal(torch.cat([fitted, judges]), x[:5])
+    assert (len(fitted), len(judges)) == (3, 2)
+    with pytest.raises(TaskError, match="has 1 sample"):
+        parts(1, 1, 1)
 
 
 def test_what_cannot_be_is_told(task: Task) -> None:

@@ -17,6 +17,7 @@ from coldpress.errors import ArtifactError, BudgetError, SpaceError, TaskError
 from coldpress.few_bits import artifact as rounded
 from coldpress.few_bits import choice as bit_choice
 from coldpress.few_bits.network import packed_bytes
+from coldpress.memory import peak_resident
 from coldpress.recipe import Recipe
 from coldpress.report import render
 from coldpress.runtime.sessions import run, session
@@ -129,6 +130,9 @@ def test_the_metrics_are_those_of_the_files(result: cp.RoundedResult) -> None:
     levels = metrics["packed"]["levels"] + metrics["packed"]["scales"]
     assert levels <= result.network.bytes + len(result.network.layers)  # places and levels end in a byte each
     assert metrics["comparison"]["split"] == "test"
+    assert metrics["seconds"]["round"] > 0
+    peak = peak_resident()
+    assert metrics["peak_bytes"] is peak is None or 10**7 < metrics["peak_bytes"] <= peak
 
 
 def test_the_plan_says_the_form_of_every_layer(shared_out: cp.RoundedResult) -> None:

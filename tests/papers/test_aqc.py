@@ -114,6 +114,11 @@ def test_what_is_known_is_not_computed_again(
     assert [row.name for row in solved(list(experiment.stages()))] == [row.name for row in solved(rows)]
 
 
+def test_one_rank_correlation_of_two_is_not_all(task: cp.Task, rows: list[Row | Ranked]) -> None:
+    found = list(AQC(task, 0.5, QUICK, LOCAL, known=rows[:-1]).stages())
+    assert found == rows
+
+
 def test_what_lacks_its_extra_gets_a_row_that_says_so(task: cp.Task, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise HardwareError("the extra is missing")

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import coldpress as cp
 from coldpress.errors import SurgeryError
+from coldpress.surgery._levels import Layer, _error, _pairs, _refresh, _Row
 from coldpress.surgery.rounding_starts import nearest, one_pass, ordered
 
 
@@ -112,6 +114,36 @@ def test_of_each_four_neighbours_two_are_zero() -> None:
     assert found.error < found.start_error
 
 
+def searched_row(hessian: NDArray[np.float32], weight: list[float], levels: list[int]) -> tuple[Layer, _Row]:
+    """A row on the grid of 4 bits and scale 1, with its error and field."""
+    count = len(weight)
+    shared = Layer(hessian, np.zeros(count, np.int32), np.ones(count, np.bool_), 0, -8, 7)
+    own = [np.array(weight, np.float32), np.array(levels, np.int16), np.ones(1, np.float32)]
+    row = _Row(*own, *np.zeros((6, count), np.float32))
+    _refresh(shared, row)
+    return shared, row
+
+
+def test_a_move_that_gains_alone_is_made_alone() -> None:
+    shared, row = searched_row(np.eye(2, dtype=np.float32), [1.0, 0.0], [0, 0])
+    _pairs(shared, row)  # any level of the other weight would harm
+    assert row.levels.tolist() == [1, 0]
+    assert _error(row) == 0.0
+
+
+def test_moves_of_pairs_never_raise_the_error() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        hessian = (np.eye(12) + 0.1 * np.cov(generator.normal(size=(12, 40)))).astype(np.float32)
+        weight, levels = generator.normal(size=12), generator.integers(-2, 3, 12)
+        shared, row = searched_row(hessian, weight.tolist(), levels.tolist())
+        before = _error(row)
+        for _ in range(4):
+            _pairs(shared, row)
+            assert _error(row) <= before + 1e-5
+            before = _error(row)
+
+
 def test_the_same_seed_gives_the_same_levels() -> None:
     weight, hessian = layer()
     first, second = (cp.round_weights(weight, hessian, 3, seed=5) for _ in range(2))
@@ -132,11 +164,40 @@ def test_columns_that_are_never_fed_do_not_matter() -> None:
     assert torch.equal(found.levels, cp.round_weights(other, hessian, 3).levels)
 
 
-def test_fewer_samples_than_inputs_are_enough() -> None:
+@pytest.mark.parametrize("sparsity", [None, 0.5])
+def test_columns_that_are_hardly_fed_count_as_never_fed(sparsity: float | None) -> None:
+    weight, hessian = layer()
+    hessian = hessian.double()
+    hessian[3], hessian[:, 3] = 0.0, 0.0
+    never = cp.round_weights(weight, hessian, 3, sparsity)
+    hessian[3, 3] = 1e-50  # nothing in single precision
+    hardly = cp.round_weights(weight, hessian, 3, sparsity)
+    assert torch.equal(never.levels, hardly.levels)
+    assert not hardly.levels[:, 3].any()
+
+
+@pytest.mark.parametrize("power", [-400, 400])
+def test_the_unit_of_the_inputs_does_not_matter(power: int) -> None:
+    weight, hessian = layer()
+    one = cp.round_weights(weight, hessian, 3, start="nearest")
+    other = cp.round_weights(weight, hessian.double() * 2.0**power, 3, start="nearest")
+    assert torch.equal(one.levels, other.levels)
+    assert other.error == one.error * 2.0**power
+
+
+@pytest.mark.parametrize("start", ["gptq", "obc"])
+@pytest.mark.parametrize("sparsity", [None, 0.5, "2:4"])
+def test_fewer_samples_than_inputs_are_enough(start: str, sparsity: float | str | None) -> None:
     weight, _ = layer()
     inputs = torch.randn(5, 24, generator=torch.Generator().manual_seed(1))
-    found = cp.round_weights(weight, inputs.T @ inputs, 4)
+    found = cp.round_weights(weight, inputs.T @ inputs, 4, sparsity, start)
     assert 0 <= found.error < found.start_error
+    assert found.dequantized.isfinite().all()
+    zeros = (found.levels == 0).double()
+    if sparsity == "2:4":
+        assert (zeros.view(6, 6, 4).sum(2) >= 2).all()
+    elif sparsity is not None:
+        assert zeros.mean() >= sparsity
 
 
 def test_without_correlation_gptq_is_rounding_to_nearest() -> None:

@@ -26,6 +26,7 @@ from coldpress.few_bits.factors import factor_network
 from coldpress.few_bits.network import RoundedNetwork, check_asked, packed_bytes, round_network
 from coldpress.keys import run_key
 from coldpress.layer_shape import LayerShape
+from coldpress.memory import peak_resident
 from coldpress.packed import pack_weights
 from coldpress.plan import Plan
 from coldpress.pricing import shape_facts
@@ -106,11 +107,12 @@ def round_to_artifact(
         decided = None if given.average_bits is None else _decided(task, given, work, executor, progress)
         with work.step("round"):
             network = _network(task, given, decided, executor, progress)
+        used = {"seconds": work.seconds(), "peak_bytes": peak_resident()}
         built = work.path("artifact")
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
         with work.step("prove"):
-            metrics = build(built, task, network, given, command, work.seconds())
+            metrics = build(built, task, network, given, command, used)
         proof.copy_log(work.path("log.jsonl"), built)
         render(built)
         put_in_place(built, folder)
@@ -152,12 +154,11 @@ def _decided(
     average = recipe.average_bits
 
     def decide() -> dict[str, Any]:
-        inputs, _ = task.calibration(max(recipe.refit_images, 2 * recipe.calibration))
         return decide_forms(
             task,
             average,
-            inputs,
             recipe.calibration,
+            recipe.refit_images,
             group_size=recipe.group_size,
             solver=recipe.solver,
             seed=recipe.seed,
@@ -195,7 +196,7 @@ def check_rounding(recipe: Recipe) -> None:
 
 
 def build(
-    folder: Path, task: Task, network: RoundedNetwork, recipe: Recipe, command: str | None, seconds: dict[str, float]
+    folder: Path, task: Task, network: RoundedNetwork, recipe: Recipe, command: str | None, used: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write all files but the report into an empty folder, and return the metrics.
 
@@ -205,7 +206,7 @@ def build(
         network: the rounded network.
         recipe: what was asked for.
         command: what reproduces the run.
-        seconds: that the steps before took.
+        used: ``seconds`` that the steps before took, and ``peak_bytes`` of resident memory.
     """
     student, structure = network.model, network.structure
     choices = {name: form.label for name, form in network.forms.items()}
@@ -226,7 +227,7 @@ def build(
         "packed": {**asdict(size), "total": size.total},
         "layers": _stored(network),
         "plan": choices,
-        "seconds": seconds,
+        **used,
         **proof.circumstances(task, recipe, command or "coldpress.round_to_artifact(...) with recipe.yaml"),
     }
     if factors := check_factors(student, task.example_inputs, {}, recipe):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from coldpress.budget import Budget
 from coldpress.energy.correlation import Correlation, correlate, measure_plans
 from coldpress.energy.curvature import sensitivities
-from coldpress.errors import BudgetError, SpaceError
+from coldpress.errors import BudgetError, SpaceError, TaskError
 from coldpress.evidence import Progress
 from coldpress.facts import answered
 from coldpress.network import under
@@ -80,8 +80,8 @@ class Decided:
 def decide_forms(
     task: Task,
     average_bits: float,
-    inputs: Sequence[Tensor],
     calibration: int,
+    refit_images: int,
     *,
     forms: Sequence[Form] = FORMS,
     group_size: int | None = None,
@@ -94,21 +94,42 @@ def decide_forms(
 
     Args:
         task: the model, and ``ignored_layers`` that keep floats.
-        average_bits, forms, group_size, solver, seed, executor, progress: as of `coldpress.round_network`.
-        inputs: calibration inputs, each ``(samples, ...)``.
-        calibration: how many of them the energy is made on; as many others judge choices.
+        average_bits, calibration, refit_images, forms, group_size, solver, seed, executor, progress: as of
+            `coldpress.round_network`.
 
     Raises:
+        TaskError: there is only one sample to calibrate on.
         SpaceError: no layer can be rounded.
         BudgetError: no choice of forms has so few bits.
     """
     model, told = task.model, teller(progress)
     offered = {name: _offered(model, name, forms, group_size) for name in roundable(task)}
     _check_reachable(model, offered, average_bits)
+    inputs, judges = fitted_and_judges(task, calibration, refit_images)
     effects = RoundingEffects(model, offered, inputs, seed, executor, told("round options"))
-    first, judges = ([tensor[start : start + calibration] for tensor in inputs] for start in (0, calibration))
+    first = [tensor[:calibration] for tensor in inputs]
     chosen, answer, correlation = _choose(model, effects, average_bits, first, judges, solver, seed, progress)
     return Decided(chosen, answered(answer), [list(moment) for moment in answer.trace], correlation)
+
+
+def fitted_and_judges(task: Task, calibration: int, refit_images: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Calibration inputs that weights and statistics are fitted to, and others that judge; no sample is in both.
+
+    Args:
+        task: where they are drawn.
+        calibration: samples that judge, of few ones at most half of them; so many of the others make the energy.
+        refit_images: samples that are fitted to.
+
+    Raises:
+        TaskError: there is only one sample.
+    """
+    fitted = max(calibration, refit_images)
+    inputs, _ = task.calibration(fitted + calibration)
+    count = len(inputs[0])
+    if count < 2:
+        raise TaskError("train data has 1 sample; rounding fits to some and judges on others: give more of them")
+    start = min(fitted, max(count - calibration, (count + 1) // 2))
+    return [tensor[:start] for tensor in inputs], [tensor[start:] for tensor in inputs]
 
 
 def roundable(task: Task) -> list[str]:

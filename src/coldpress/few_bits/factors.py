@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from coldpress.errors import SpaceError
 from coldpress.evidence import Progress
-from coldpress.few_bits.choice import matrix, reasons_for_floats, roundable, teller
+from coldpress.few_bits.choice import fitted_and_judges, matrix, reasons_for_floats, roundable, teller
 from coldpress.few_bits.network import RoundedNetwork
 from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
@@ -48,13 +48,14 @@ def factor_network(
         left: form of the factor that gives the outputs, see `coldpress.surgery.factor_layers.FactorPair`.
         right: form of the one that reads the inputs.
         layers: those to replace; None: all whose bytes and multiplications fall by it.
-        calibration: samples that judge the result.
+        calibration: samples that judge the result; nothing is fitted to them.
         refit_images: samples for the layers' second moments and the re-fit.
         rounds: of annealing in each layer.
         seed: of the annealing.
         progress: called with (step, done, in all).
 
     Raises:
+        TaskError: there is only one sample to calibrate on.
         SpaceError: no layer would gain by it, or one that was named cannot be replaced.
         SurgeryError: a form that there is not, or a layer that was named and would not gain by it.
 
@@ -64,8 +65,7 @@ def factor_network(
     """
     model = task.model
     pairs = _pairs(task, rank, left, right, layers)
-    inputs, _ = task.calibration(max(refit_images, 2 * calibration))
-    judges = [tensor[calibration : 2 * calibration] for tensor in inputs]
+    inputs, judges = fitted_and_judges(task, calibration, refit_images)
     student = copy.deepcopy(model)
     told = teller(progress)("factorise layers")
     found = factor_layers(student, model, inputs, pairs, rounds=rounds, seed=seed, progress=told)

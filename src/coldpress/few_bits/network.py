@@ -16,7 +16,7 @@ from torch import nn
 
 from coldpress.errors import TaskError
 from coldpress.evidence import Progress
-from coldpress.few_bits.choice import FORMS, Decided, decide_forms, matrix, roundable, teller
+from coldpress.few_bits.choice import FORMS, Decided, decide_forms, fitted_and_judges, matrix, roundable, teller
 from coldpress.recipe import FEW_BITS
 from coldpress.recovery import apart, nearer
 from coldpress.surgery.factor_layers import FactorPair
@@ -41,7 +41,8 @@ class RoundedNetwork:
         average_bits: bits a weight over all layers that could be rounded, scales and places of zeros included.
         bytes: of all those layers, packed; all else of the network comes on top, in floats.
         structure: the layers that gained a bias, as `coldpress.pack_weights` takes it beside ``model`` and ``layers``.
-        kl: KL divergence (nats) from the original on calibration data that nothing was fitted to.
+        kl: KL divergence (nats) from the original on calibration data that nothing was fitted to; it also judged which
+            forms and which statistics of BatchNorms were taken.
         decided: how bits were decided; None where all layers were given as many.
     """
 
@@ -93,8 +94,8 @@ def round_network(
         bits: of every layer; or
         average_bits: over all layers, scales and places of zeros included: the forms are decided layer by layer.
         forms: that a layer may have then.
-        calibration: samples for the energy, and as many to judge choices on.
-        refit_images: samples for the re-fit and for the layers' Hessians.
+        calibration: samples for the energy, and as many others, that nothing is fitted to, to judge choices on.
+        refit_images: samples for the re-fit and for the layers' Hessians, those of the energy among them.
         sweeps: of the search in each layer.
         group_size: columns that share a scale, in forms that do not say it themselves; None: a whole row does.
         solver: of the choice.
@@ -106,23 +107,22 @@ def round_network(
         decided: what an earlier run decided, with the same arguments.
 
     Raises:
-        TaskError: neither or both of ``bits`` and ``average_bits`` are given.
+        TaskError: neither or both of ``bits`` and ``average_bits`` are given, or there is only one sample.
         SpaceError: no layer can be rounded.
         BudgetError: no choice of forms has so few bits; the message says how few there can be.
         SurgeryError: bits are out of range, or weights or inputs are not finite.
     """
     check_asked(bits, average_bits)
     model, told = task.model, teller(progress)
-    inputs, _ = task.calibration(max(refit_images, 2 * calibration))
-    judges = [tensor[calibration : 2 * calibration] for tensor in inputs]
+    inputs, judges = fitted_and_judges(task, calibration, refit_images)
     names = roundable(task)
     if bits is not None:
         chosen: Mapping[str, Form] = {name: Form(bits, group_size=group_size) for name in names}
     else:
         assert average_bits is not None
         decided = decided or decide_forms(
-            task, average_bits, inputs, calibration, forms=forms, group_size=group_size, solver=solver, seed=seed,
-            executor=executor, progress=progress,
+            task, average_bits, calibration, refit_images, forms=forms, group_size=group_size, solver=solver,
+            seed=seed, executor=executor, progress=progress,
         )  # fmt: skip
         chosen = decided.forms
     student = copy.deepcopy(model)

@@ -193,7 +193,7 @@ def _descend(layer: Layer, row: _Row) -> None:
 
 @_compiled
 def _pairs(layer: Layer, row: _Row) -> None:
-    """Two weights at once: one a level up or down, and the best answer of another, a level up or down too."""
+    """Two weights at once: one a level up or down, and the best answer of another, if any gains, by a level too."""
     columns = len(row.levels)
     for j in range(columns):
         _limits(layer, row, j)
@@ -240,8 +240,8 @@ def _best_answer(column: Floats, row: _Row, change: float) -> float:
 
 @_compiled
 def _answer(column: Floats, row: _Row, change: float) -> tuple[int, int]:
-    """The weight of the best answer, and its step."""
-    gain, other, answer = -np.inf, 0, 0
+    """The weight of the best answer, and its step; 0 where none gains."""
+    gain, other, answer = 0.0, 0, 0
     for i in range(len(column)):
         there = row.field[i] - change * column[i]
         step = row.rise[i] if there > _NONE else row.fall[i]

@@ -6,6 +6,7 @@ one-pass roundings of the field are where it starts, coordinate and pair descent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ Solution = tuple[Tensor, Tensor]
 Floats = NDArray[np.float32]
 PARTS = 8
 """Runs of rows that an executor searches."""
+LEAST = 1e-18
+"""Of the largest diagonal entry: a column of less counts as never fed, for the search divides in single precision."""
 SHRINKS = tuple(np.linspace(0.45, 1.0, 12))
 
 
@@ -115,7 +118,7 @@ def round_weights(
     pattern = _checked(weight, hessian, bits, sparsity, start, sweeps)
     group = _groups(weight.shape[1], group_size, scales)
     symmetric = 0.5 * (hessian + hessian.T)
-    target = weight.masked_fill(symmetric.diagonal() <= 0.0, 0.0)  # what is never fed does not matter
+    target = weight.masked_fill(~_fed(symmetric), 0.0)  # what is never fed does not matter
     layer = _Layer(target, symmetric, group, pattern, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     grid = layer.spanning() if scales is None else _given(scales, len(weight), int(group.max()) + 1)
     levels = layer.begun(start, grid)
@@ -174,7 +177,7 @@ class _Layer:
     def alive(self) -> Tensor:
         """The Hessian with a mean diagonal where a column is never fed."""
         own = self.hessian.diagonal()
-        return self.hessian + torch.diag((own <= 0).double() * own.mean().clamp_min(1e-12))
+        return self.hessian + torch.diag((~_fed(self.hessian)).double() * own.mean().clamp_min(1e-12))
 
     @cached_property
     def columns(self) -> Ordered:
@@ -201,9 +204,9 @@ class _Layer:
         columns = self.weight.shape[1]
         block = 0 if self.pattern is None else self.pattern[1] if isinstance(self.pattern, tuple) else columns
         shared = Layer(
-            self.hessian.float().numpy(),
+            _scaled(self.hessian).float().numpy(),
             self.group.to(torch.int32).numpy(),
-            (self.hessian.diagonal() > 0).numpy(),
+            _fed(self.hessian).numpy(),
             block,
             self.low,
             self.high,
@@ -225,6 +228,17 @@ def _searched(
     found, grid = levels.copy(), scales.copy()
     search(weight, shared, found, grid, heats, refine, seed)
     return found, grid
+
+
+def _fed(hessian: Tensor) -> Tensor:
+    """Which columns count, ``(columns,)``."""
+    own = hessian.diagonal()
+    return own > LEAST * own.max()
+
+
+def _scaled(hessian: Tensor) -> Tensor:
+    """The Hessian over a power of two, which changes no digit, so that its largest diagonal entry is 1 to 2."""
+    return hessian / 2.0 ** (math.frexp(float(hessian.diagonal().max()))[1] - 1)
 
 
 def _schedule(sweeps: int) -> Floats:
