@@ -86,8 +86,8 @@ def task_of(args: argparse.Namespace, seed: int) -> cp.Task:
 
 def use_threads(count: int) -> None:
     """Let torch and numba use so many threads; for what comes before `Record`, which says how many they have."""
+    numba.set_num_threads(count)  # first: as it starts its threads it gives OpenMP, and so torch, as many as there are
     torch.set_num_threads(count)
-    numba.set_num_threads(count)
 
 
 def one_thread() -> None:
