@@ -77,7 +77,7 @@ def small(folder: Path) -> tuple[str, ...]:
     """Words that name a network of two small convolutions."""
     path = folder / "small.py"
     path.write_text(
-        "from torch import nn\n\n\ndef net(num_classes=10):\n"
+        "import torch\nfrom torch import nn\n\n\ndef net(num_classes=10):\n    torch.manual_seed(0)\n"
         "    first, second = nn.Conv2d(1, 6, 3, 2), nn.Conv2d(6, 8, 3, 2)\n"
         "    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)\n"
         "    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), *end)\n"
@@ -163,7 +163,7 @@ def test_comparators_are_fitted_to_none_of_the_samples_that_judge(script):
 @pytest.mark.slow
 def test_ours_in_few_bits_tells_its_seconds_and_its_peak_of_memory(script, monkeypatch, tmp_path):
     words = ("--bits", "4", "--images", "32", "--calibration", "16", "--seeds", "0", "--threads", "1")
-    found = ran(script("few_bits"), monkeypatch, out := tmp_path / "few.json", *words)
+    found = ran(script("few_bits"), monkeypatch, out := tmp_path / "few.json", *small(tmp_path), *words)
     (row,) = [row for row in found["rows"] if row["method"] == "ours"]
     assert row["seconds"] > 0
     assert 10**7 < row["peak"] < 10**11
@@ -185,6 +185,7 @@ def test_the_table_of_the_published_qubo_holds_ranks_and_accuracies(script):
 def test_the_published_qubo_goes_on_with_every_row_that_is_missing(script, monkeypatch, tmp_path):
     module, out = script("published_qubo"), tmp_path / "qubo.json"
     words = ("--energies", "weight norm", "--images", "16", "--samples", "4", "--refit-images", "32", "--seeds", "0")
+    words = (*small(tmp_path), *words)
     first = ran(module, monkeypatch, out, *words)
     whole = {(row["energy"], row["what"]): row.get("accuracy", row.get("value")) for row in first["rows"]}
     named = itertools.product(("uniform bits", "weight norm"), ("as published", "re-fitted"))

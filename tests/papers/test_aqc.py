@@ -227,7 +227,7 @@ def test_the_command_writes_what_it_found_and_goes_on(tmp_path: Path, monkeypatc
     assert "published: genetic" in (out / "table.md").read_text()
     for wrong, words in (
         (("--rate", "0.4"), "other settings (rate)"),
-        (("--code", "binary"), "other settings (code)"),
+        (("--code", "binary"), "other settings (code, which they do not tell)"),
         (("--scale", "x"), "scale is 'x'"),
         (("--solvers", "nobody"), "unknown solver 'nobody'"),
     ):

@@ -60,13 +60,15 @@ def begin(folder: Path, overwrite: bool, settings: Mapping[str, Any] | None = No
             raise ArtifactError(f"{folder} exists; choose another --out, or give --overwrite to replace it")
         if not overwrite and found.get("settings") != json.loads(json.dumps(settings)):
             theirs = found.get("settings") or {}
+            ours = json.loads(json.dumps(settings or {}))
             other = [
                 key if key in theirs else f"{key}, which they do not tell"
-                for key, value in (settings or {}).items()
-                if theirs.get(key) != json.loads(json.dumps(value))
+                for key, value in ours.items()
+                if theirs.get(key) != value
             ]
+            other += [f"{key}, which is at its default now" for key in theirs if key not in ours]
             raise ArtifactError(
-                f"{folder} holds results of other settings ({', '.join(other) or 'of another system'}); choose another "
+                f"{folder} holds results of other settings ({', '.join(other) or 'none are told'}); choose another "
                 "--out, or give --overwrite to start anew"
             )
         return {} if overwrite else found
